@@ -1,0 +1,192 @@
+"""QuantConfig and DataConfig: every word a user can say, checked once, when it is said.
+
+A field here is the flag (`--calib-mode`), the TOML and INI key (`calib_mode`) and the Python keyword at once.
+The help text of a flag is the `help` of the field's metadata; the allowed words are its `choices`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fewbit.core.spec import QuantSpec
+from fewbit.errors import ConfigError, one_of, unknown
+
+CALIB_MODES = ("naive", "entropy", "percentile", "quantile", "mse", "ema", "custom")
+RESIZES = ("LINEAR", "NEAREST", "CUBIC")
+COLOURS = ("RGB", "BGR", "GRAY")
+OVERRIDE_KEYS = ("bit_num", "signed", "symmetric", "granularity", "group_size", "calib_mode", "float")
+
+C = TypeVar("C", "QuantConfig", "DataConfig")
+
+
+def _word(default: str, choices: tuple[str, ...], text: str) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+def _say(default: Any, text: str) -> Any:
+    if isinstance(default, (dict, list)):
+        return field(default_factory=type(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """How to quantize.
+
+    Raises:
+        UnknownName: a word that is not among the choices; the nearest one is offered.
+        ConfigError: a value out of range, or settings that exclude each other.
+    """
+
+    quant_type: str = _word("full", ("full",), "what becomes integer: full = weights and activations, calibrated")
+    calib_mode: str = _word("naive", CALIB_MODES, "how a range follows from the data")
+    num_calib_batches: int | None = _say(None, "stop calibrating after this many batches (default: all data)")
+    quantized_dtype: str = _word("auto", ("auto", "int8", "uint8"), "activation type; auto = the target's fastest")
+    quantize_mode: str = _word("smart", ("smart", "full"), "smart = only where it pays; full = wherever legal")
+    quantize_granularity: str = _word(
+        "channel-wise", ("tensor-wise", "channel-wise", "group-wise"), "what shares one weight scale"
+    )
+    bit_num: int = _say(8, "bits of weights and activations, 1 to 16; engines compute in 8 or 16")
+    group_size: int = _say(32, "weights that share a scale when group-wise")
+    min_quant_weight_size: int = _say(0, "keep layers with fewer weights than this in float")
+    min_quant_weight_channel: int = _say(0, "keep layers with fewer output channels than this in float")
+    exclude_layers: tuple[str, ...] = _say((), "layers to keep in float: names or globs such as 'layer4/*'")
+    exclude_layers_match: tuple[str, ...] = _say((), "keep layers in float whose name contains one of these")
+    exclude_operators: tuple[str, ...] = _say((), "operator types to keep in float")
+    overrides: Mapping[str, Mapping[str, Any]] = _say({}, "settings for some layers: glob -> key -> value")
+    target: str = _say("onnxruntime", "the engine to quantize for (see: fewbit targets)")
+    percentile: float = _say(99.99, "share of values kept by calib_mode percentile and quantile, in percent")
+    ema_momentum: float = _say(0.9, "weight of the old range in calib_mode ema")
+    memory_limit: int | None = _say(None, "MiB that calibration may use for values in flight; smaller micro-batches")
+
+    def __post_init__(self) -> None:
+        _settle(self)
+        _whole(self, "bit_num", 1, 16)
+        _whole(self, "group_size", 1)
+        _whole(self, "min_quant_weight_size", 0)
+        _whole(self, "min_quant_weight_channel", 0)
+        _whole(self, "num_calib_batches", 1, optional=True)
+        _whole(self, "memory_limit", 1, optional=True)
+        if not 50 < self.percentile <= 100:
+            raise ConfigError(f"percentile is {self.percentile}; it must be over 50 and at most 100")
+        if not 0 <= self.ema_momentum < 1:
+            raise ConfigError(f"ema_momentum is {self.ema_momentum}; it must be at least 0 and less than 1")
+        for glob, settings in self.overrides.items():
+            _check_override(glob, settings)
+
+
+def _check_override(glob: str, settings: Mapping[str, Any]) -> None:
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"override for {glob!r} is {settings!r}; it must map keys to values")
+    for key, value in settings.items():
+        one_of(f"key in the override for {glob!r}", key, OVERRIDE_KEYS)
+        if key == "calib_mode":
+            one_of("calib_mode", value, CALIB_MODES)
+        if key in ("float", "signed", "symmetric") and not isinstance(value, bool):
+            raise ConfigError(f"override {glob!r}: {key} is {value!r}; it must be true or false")
+    wish = {k: v for k, v in settings.items() if k in ("signed", "symmetric")}
+    QuantSpec(bits=settings.get("bit_num", 8), **wish)
+    if "granularity" in settings:
+        one_of("granularity", settings["granularity"], ("tensor", "channel", "group"))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How files on disk become model inputs. Sizes left out are taken from the model's input.
+
+    Raises:
+        UnknownName, ConfigError: as for `QuantConfig`.
+    """
+
+    batch_size: int = _say(1, "samples in one batch")
+    image_to_format: str = _word("RGB", COLOURS, "channel order that the model expects")
+    normalize_mean: tuple[float, ...] = _say((), "subtracted from every pixel (0…255), one number a channel")
+    normalize_std: tuple[float, ...] = _say((), "divides every pixel after that, one number a channel")
+    resize_width: int | None = _say(None, "width to resize to before cropping")
+    resize_height: int | None = _say(None, "height to resize to before cropping")
+    resize_method: str = _word("LINEAR", RESIZES, "interpolation")
+    center_crop_width: int | None = _say(None, "width to cut from the centre after resizing")
+    center_crop_height: int | None = _say(None, "height to cut from the centre after resizing")
+    input_layout: str = _word("auto", ("auto", "NCHW", "NHWC"), "axis order of an image input")
+    skip_bad: bool = _say(False, "leave out unreadable samples, with a warning that names them")
+    shuffle: bool = _say(False, "visit the samples in a random order")
+    seed: int = _say(0, "seed of that order")
+
+    def __post_init__(self) -> None:
+        _settle(self)
+        _whole(self, "batch_size", 1)
+        _whole(self, "seed", 0)
+        for pair in ("resize", "center_crop"):
+            _whole(self, f"{pair}_width", 1, optional=True)
+            _whole(self, f"{pair}_height", 1, optional=True)
+            if (getattr(self, f"{pair}_width") is None) != (getattr(self, f"{pair}_height") is None):
+                raise ConfigError(f"{pair}_width and {pair}_height go together; one of them is missing")
+        if any(s == 0 for s in self.normalize_std):
+            raise ConfigError(f"normalize_std is {self.normalize_std}; it divides, so no number may be 0")
+        if self.resize_width and self.center_crop_width:
+            assert self.resize_height and self.center_crop_height
+            if self.center_crop_width > self.resize_width or self.center_crop_height > self.resize_height:
+                raise ConfigError(
+                    f"the centre crop {self.center_crop_width}x{self.center_crop_height} is larger than "
+                    f"the resized image {self.resize_width}x{self.resize_height}"
+                )
+
+
+def _settle(config: QuantConfig | DataConfig) -> None:
+    """Lists become tuples, a lone string a one-element tuple; words are checked against their choices."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if isinstance(f.default, tuple):
+            value = (value,) if isinstance(value, (str, int, float)) else tuple(value or ())
+            object.__setattr__(config, f.name, value)
+        elif "choices" in f.metadata:
+            one_of(f.name, value, f.metadata["choices"])
+
+
+def _whole(config: object, name: str, least: int, most: int | None = None, *, optional: bool = False) -> None:
+    value = getattr(config, name)
+    if value is None and optional:
+        return
+    bad = not isinstance(value, int) or isinstance(value, bool) or value < least
+    if bad or (most is not None and value > most):
+        span = f"from {least} to {most}" if most is not None else f"of {least} or more"
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number {span}")
+
+
+def configure(kind: type[C], base: C | None = None, /, **words: Any) -> C:
+    """Build a config from keywords, on top of `base`; an unknown keyword offers the nearest one."""
+    names = [f.name for f in fields(kind)]
+    for word in words:
+        if word not in names:
+            raise unknown("setting", word, names)
+    return replace(base, **words) if base is not None else kind(**words)
+
+
+def default_of(f: Field[Any]) -> Any:
+    """The default of a config field, whether it is a value or made anew each time."""
+    factory: Any = f.default_factory
+    return factory() if f.default is MISSING else f.default
+
+
+def read_config(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Read a TOML file with the tables `[quantize]` and `[data]`.
+
+    Returns:
+        `{"quantize": {...}, "data": {...}}`, the keys not yet checked.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or has another table.
+    """
+    try:
+        found = tomllib.loads(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"cannot read the config file {path}: {e}") from e
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path} is not valid TOML: {e}") from e
+    for table in found:
+        one_of(f"table in {path}", table, ("quantize", "data"))
+    return {"quantize": found.get("quantize", {}), "data": found.get("data", {})}

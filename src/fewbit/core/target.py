@@ -1,0 +1,157 @@
+"""Target and OpRule: what an engine can do in integers, as rows.
+
+A row says, for one operator, what each input and output becomes and whether that pays:
+
+    OpRule("Conv", ("act", "weight", "bias"), ("act",), core=True, absorbs=("Relu", "Clip"), pays=0.33)
+
+Rows are read top-down; the first whose `when` holds for a node decides. An operator without a row stays float.
+The numbers in `pays` are measured, by `bench/operators.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fewbit.core.spec import QuantSpec
+from fewbit.errors import unknown
+
+ROLES = ("act", "weight", "bias", "keep")
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a row may ask about a node. Unknown is None.
+
+    Args:
+        op: operator type, with its domain unless standard.
+        ranks: rank of each input. shapes: shape of each input, free dimensions None.
+        constant: which inputs are constants.
+        groups: of a convolution, else 1. channels: output channels of a weighted operator.
+        attrs: the node's plain attributes.
+    """
+
+    op: str
+    ranks: tuple[int | None, ...] = ()
+    shapes: tuple[tuple[int | None, ...] | None, ...] = ()
+    constant: tuple[bool, ...] = ()
+    groups: int = 1
+    channels: int | None = None
+    attrs: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def depthwise(self) -> bool:
+        """One filter for each input channel."""
+        weight = self.shapes[1] if len(self.shapes) > 1 else None
+        return self.groups > 1 and weight is not None and weight[1] == 1
+
+    def is_const(self, i: int) -> bool:
+        """Whether input `i` exists and is a constant."""
+        return i < len(self.constant) and self.constant[i]
+
+    def rank(self, i: int) -> int | None:
+        """Rank of input `i`, None if unknown or missing."""
+        return self.ranks[i] if i < len(self.ranks) else None
+
+
+CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
+    "always": lambda n: True,
+    "depthwise": lambda n: n.depthwise,
+    "grouped": lambda n: n.groups > 1 and not n.depthwise,
+    "weight is constant": lambda n: n.is_const(1),
+    "2-D convolution": lambda n: n.is_const(1) and n.rank(1) == 4,
+    "1-D convolution": lambda n: n.is_const(1) and n.rank(1) == 3,
+    "3-D convolution": lambda n: n.is_const(1) and n.rank(1) == 5,
+    "2-D depthwise convolution": lambda n: n.is_const(1) and n.rank(1) == 4 and n.depthwise,
+    "both computed": lambda n: not n.is_const(0) and not n.is_const(1),
+    "one constant": lambda n: n.is_const(0) != n.is_const(1),
+    "matrix weight": lambda n: n.is_const(1) and n.rank(1) == 2,
+    "plain Gemm": lambda n: n.is_const(1) and n.attrs.get("alpha", 1.0) == 1.0 and n.attrs.get("beta", 1.0) == 1.0
+    and not n.attrs.get("transA", 0),
+    "nearest or linear": lambda n: n.attrs.get("mode", "nearest") in ("nearest", "linear"),
+    "constant padding": lambda n: n.attrs.get("mode", "constant") == "constant",
+    "axis 1": lambda n: n.attrs.get("axis") == 1,
+}
+"""What `OpRule.when` may say."""
+
+
+@dataclass(frozen=True)
+class OpRule:
+    """One operator on one engine.
+
+    Args:
+        op: operator type.
+        inputs: role of each input, the last one repeating: `act` quantized by calibration, `weight` a constant
+            quantized offline, `bias` int32 with the scale input × weight, `keep` left as it is.
+        outputs: `act` gets its own parameters (or those of what is absorbed), `same` takes those of the first input
+            (values only move), `float` is left alone.
+        core: carries the cost; seeds smart mode. A support operator is quantized only between quantized ones.
+        absorbs: operators that the engine merges into this one; the output's parameters sit behind them.
+        shares: all `act` inputs and the output share one set of parameters (concat).
+        when: a key of `CONDITIONS`.
+        pays: measured integer latency ÷ float latency with the target's fastest types; None if not measured.
+        runs: the operator that the engine then executes, for checks.
+        note: what a user should know, for verdicts.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ("act",)
+    core: bool = False
+    absorbs: tuple[str, ...] = ()
+    shares: bool = False
+    when: str = "always"
+    pays: float | None = None
+    runs: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.when not in CONDITIONS:
+            raise unknown("condition", self.when, CONDITIONS)
+        assert all(r in ROLES for r in self.inputs), self.inputs
+        assert all(r in ("act", "same", "float") for r in self.outputs), self.outputs
+
+    def role(self, i: int) -> str:
+        """Role of input `i`; the last role repeats for operators with any number of inputs."""
+        return self.inputs[min(i, len(self.inputs) - 1)]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one engine does best.
+
+    Args:
+        name: the word users say. form: how integers are written: "qdq" or "ncnn".
+        activation, weight: the fastest accurate formats.
+        rules: the rows.
+        slow: activation dtype → measured factor against float, for types that work but cost.
+        opset: opset that the engine needs for the form.
+        checked: where the rows were measured; "not run here" if they were not.
+    """
+
+    name: str
+    form: str
+    activation: QuantSpec
+    weight: QuantSpec
+    rules: tuple[OpRule, ...]
+    slow: dict[str, float] = field(default_factory=dict)
+    opset: int = 13
+    checked: str = "not run here"
+
+    def rule(self, facts: NodeFacts) -> OpRule | None:
+        """The first row that fits the node, or None: it stays float."""
+        return next((r for r in self.rules if r.op == facts.op and CONDITIONS[r.when](facts)), None)
+
+    def has(self, op: str) -> bool:
+        """Whether any row is about this operator."""
+        return any(r.op == op for r in self.rules)
+
+
+TARGETS: dict[str, Target] = {}
+
+
+def register_target(target: Target) -> Target:
+    """Add a target under its name."""
+    assert target.name not in TARGETS, f"target {target.name!r} is registered twice"
+    TARGETS[target.name] = target
+    return target

@@ -1,0 +1,142 @@
+"""Samples from arrays: in memory, in a .npy or .npz file, in a mapping from input names.
+
+{"x": (N, …), "y": (N, …), "labels": (N,)}      first axis = samples
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from fewbit.data.base import Array, Rows
+from fewbit.data.npy import Index, MemoryTable, Table
+from fewbit.data.signature import Signature, check_numbers, fit_shape, fit_values, show
+from fewbit.errors import DataError, EmptyData, FewbitWarning, unknown
+
+LABELS = ("labels", "label")
+CHUNK = 1 << 22
+
+T = TypeVar("T")
+
+
+class ArraySamples:
+    """Samples along the first axis of tables, one table an input. See `base.Samples`."""
+
+    single = False
+
+    def __init__(self, tables: Mapping[str, Table], labels: Array | None, signature: Signature) -> None:
+        self._tables, self._labels, self._signature = dict(tables), labels, signature
+        self.workers = 0 if all(isinstance(t, MemoryTable) for t in tables.values()) else 1
+
+    def __len__(self) -> int:
+        return next(iter(self._tables.values())).shape[0]
+
+    def read(self, index: Sequence[int]) -> Rows:
+        """See `base.Samples`."""
+        names = [f"sample {i}" for i in index]
+        where = _index(index)
+        feeds = {}
+        for slot in self._signature.slots:
+            x = self._tables[slot.name].take(where)
+            feeds[slot.name] = fit_values(slot, x if slot.stacked else x[0], names)
+        return Rows(feeds, None if self._labels is None else self._labels[where], names)
+
+    def digest(self) -> str:
+        """See `base.Samples`; the same for an array and for a file that holds it."""
+        sha = hashlib.sha256()
+        for name, t in sorted(self._tables.items()):
+            sha.update(f"{name} {t.dtype.str} {t.shape}\n".encode())
+            step = max(1, CHUNK * t.shape[0] // max(1, int(np.prod(t.shape)) * t.dtype.itemsize))
+            for a in range(0, t.shape[0], step):
+                sha.update(np.ascontiguousarray(t.take(slice(a, a + step))).reshape(-1).view(np.uint8).data)
+        if self._labels is not None:
+            sha.update(b"labels\n" + self._labels.tobytes())
+        return sha.hexdigest()
+
+
+def _index(index: Sequence[int]) -> Index:
+    """A slice where the rows are consecutive: no copy."""
+    if len(index) == index[-1] - index[0] + 1 and (np.diff(index) == 1).all():
+        return slice(index[0], index[-1] + 1)
+    return np.asarray(index)
+
+
+def array_samples(tables: Mapping[str, Table], signature: Signature, what: str) -> ArraySamples:
+    """Check tables against the model's inputs.
+
+    Args:
+        tables: input name -> table; a key `labels` or `label` that is no input holds class numbers.
+        what: the origin, for messages.
+
+    Raises:
+        UnknownName: a key is no input.
+        DataError: an input is missing, a shape or a count does not fit.
+        EmptyData: there is no row.
+    """
+    found, labels = match_names(tables, signature, what)
+    counts: dict[str, int] = {}
+    for slot in signature.slots:
+        t = found[slot.name]
+        where = f"{what}: {slot.name!r}" if len(signature.slots) > 1 else what
+        check_numbers(slot, t.dtype, where)
+        fit_shape(slot, slot.many, t.shape, where)
+        counts[slot.name] = t.shape[0]
+    same_counts(counts, what)
+    count = next(iter(counts.values()))
+    if not count:
+        raise EmptyData(f"{what} holds no sample: its shape is {show(found[signature.names[0]].shape)}")
+    return ArraySamples(found, None if labels is None else _classes(labels, count, what), signature)
+
+
+def same_counts(counts: Mapping[str, int], what: str) -> None:
+    """Check that every input has as many samples.
+
+    Raises:
+        DataError: names all counts.
+    """
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{k!r} has {v}" for k, v in counts.items())
+        raise DataError(f"{what}: the inputs have different numbers of samples: {listed}")
+
+
+def match_names(given: Mapping[str, T], signature: Signature, what: str) -> tuple[dict[str, T], T | None]:
+    """Split a mapping into inputs and labels; the one input of a model may have any key.
+
+    Raises:
+        UnknownName: a key is no input; offers the nearest one.
+        DataError: an input is missing.
+    """
+    names = signature.names
+    found = {str(k): v for k, v in given.items()}
+    labels = next((found.pop(k) for k in LABELS if k in found and k not in names), None)
+    if len(names) == len(found) == 1:
+        return {names[0]: next(iter(found.values()))}, labels
+    for key in found:
+        if key not in names:
+            raise unknown("input name", key, names, hint=f"It is a key of {what}")
+    for name in names:
+        if name not in found:
+            raise DataError(f"{what} lacks input {name!r}; it has {', '.join(map(repr, found)) or 'nothing'}")
+    return found, labels
+
+
+def _classes(table: Table, count: int, what: str) -> Array | None:
+    """Class numbers `(N,)`; anything else is left out with a warning."""
+    if not table.shape or table.shape[0] != count:
+        raise DataError(f"{what}: there are {count} samples and labels of shape {show(table.shape)}; hand one a sample")
+    labels = class_numbers(table.take(slice(None)), count)
+    if labels is None:
+        text = f"{what}: labels of dtype {table.dtype}, shape {show(table.shape)} are no class numbers; left out"
+        warnings.warn(text, FewbitWarning, stacklevel=2)
+    return labels
+
+
+def class_numbers(x: Array, count: int) -> Array | None:
+    """Whole numbers, one a sample, as int64; None if `x` is something else."""
+    if x.dtype.kind not in "iu" or x.size != count or x.shape[:1] not in ((), (count,)):
+        return None
+    return x.reshape(count).astype(np.int64)

@@ -1,0 +1,57 @@
+"""The registry of engines: a word, and the function that loads a model into that engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.core.runner import Executed, Feeds, NodeTime, Runner
+from fewbit.errors import unknown
+from fewbit.graph.model import Model
+
+__all__ = ["ENGINES", "Executed", "Feeds", "NodeTime", "Runner", "engine", "open_runner", "random_feeds"]
+
+Opener = Callable[..., Runner]
+ENGINES: dict[str, Opener] = {}
+
+
+def engine(name: str) -> Callable[[Opener], Opener]:
+    """Register the function that loads a model: `open(model, threads=1, optimize=True) -> Runner`."""
+
+    def add(opener: Opener) -> Opener:
+        assert name not in ENGINES, f"engine {name!r} is registered twice"
+        ENGINES[name] = opener
+        return opener
+
+    return add
+
+
+def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = True) -> Runner:
+    """Load a model into an engine.
+
+    Args:
+        name: an engine, or a target whose name starts with one ("onnxruntime-avx2").
+        threads: that one run may use. optimize: the engine's graph optimizer on or off.
+
+    Raises:
+        UnknownName: no such engine. EngineMissing: not installed. EngineError: the engine refuses the model.
+    """
+    base = name.split("-")[0]
+    if base not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    return ENGINES[base](model, threads=threads, optimize=optimize)
+
+
+def random_feeds(model: Model, seed: int = 0, batch: int = 1, free: int = 1) -> dict[str, NDArray[Any]]:
+    """Normal random numbers for every input; the first free dimension is the batch, others get `free`."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for info in model.inputs:
+        shape = [d if isinstance(d, int) else (batch if i == 0 else free) for i, d in enumerate(info.shape)]
+        kind = info.dtype.kind
+        x = rng.standard_normal(shape) if kind == "f" else rng.integers(0, 2, shape)
+        feeds[info.name] = x.astype(info.dtype)
+    return feeds

@@ -1,0 +1,245 @@
+"""Write a calibrated plan into the graph as QuantizeLinear / DequantizeLinear pairs (QDQ form).
+
+    before   x ─ Conv(W, b) ─ y
+    after    x ─ x_q ─ x_dq ─ Conv(W_dq, b_dq) ─ y ─ y_q ─ y_dq        W_dq = DQ(W_q), b_dq = DQ(b_q)
+
+Weights are stored as integers, biases as int32 with the scale s_x · s_W (so that the engine adds them to its
+accumulator as they are). Graph outputs keep their names: there the DQ output takes the name y and the float value
+becomes y_float. Who reads y: if an integer node made it, everybody reads y_dq, since the float y no longer exists
+in the engine; otherwise float readers keep the exact y.
+
+Formats narrower than their storage saturate through a Clip in front of the Q. 16-bit Q/DQ and groups need opset 21.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.core.params import QuantParams, bias_scale_guard, weight_params
+from fewbit.core.plan import NodePlan, Plan
+from fewbit.errors import PlanError, unknown
+from fewbit.graph.model import Model, const
+from fewbit.graph.normalize import raise_opset
+
+WIDE_OPSET = 21
+
+
+@dataclass
+class _Emitter:
+    model: Model
+    plan: Plan
+    taken: set[str]
+    scales: dict[tuple[str, bytes], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
+    dequantized: dict[str, ir.Value] = field(default_factory=dict)
+    weights: dict[str, QuantParams] = field(default_factory=dict)
+
+
+def emit_qdq(model: Model, plan: Plan) -> Model:
+    """Make the integer network.
+
+    Args:
+        model: the fused float network that the plan was made for; it is not changed.
+        plan: calibrated.
+
+    Raises:
+        PlanError: the plan names nodes or values that the network does not have.
+        NotCalibrated: an activation has no range.
+    """
+    check_fits(model, plan)
+    out = model.clone()
+    if any(v.spec.bits > 8 or v.spec.granularity == "group" for v in plan.values.values()):
+        raise_opset(out, WIDE_OPSET, "the model (16-bit or group-wise formats)")
+    e = _Emitter(out, plan, taken=set(out.values()) | {str(n.name) for n in out.nodes})
+    values = out.values()
+    nodes = [n for n in out.nodes if _quantized(plan, n) and not plan.nodes[str(n.name)].absorbed_by]
+    made_by_integer = {v.name for n in out.nodes if _quantized(plan, n) for v in n.outputs}
+    for name, v in plan.values.items():
+        if v.role == "act" and name in values and values[name].const_value is None:
+            _emit_activation(e, values[name], everybody=name in made_by_integer)
+    for node in nodes:
+        _emit_constants(e, node, plan.nodes[str(node.name)])
+    out.drop_unused()
+    out.graph.sort()
+    return out
+
+
+def check_fits(model: Model, plan: Plan) -> None:
+    """Raise PlanError unless every node and value of the plan is in the network."""
+    nodes, values = {str(n.name) for n in model.nodes}, model.values()
+    for name, n in plan.nodes.items():
+        if n.quantized and name not in nodes:
+            raise PlanError("the plan is for another network: " + str(unknown("layer", name, nodes)))
+    for name in plan.values:
+        if name not in values and name.rsplit("@", 1)[0] not in values:
+            raise PlanError("the plan is for another network: " + str(unknown("value", name, values)))
+
+
+def _quantized(plan: Plan, node: ir.Node) -> bool:
+    verdict = plan.nodes.get(str(node.name))
+    return verdict is not None and verdict.quantized
+
+
+# -- activations ------------------------------------------------------------------------------------------------------
+
+
+def _emit_activation(e: _Emitter, value: ir.Value, everybody: bool) -> None:
+    """Put Q and DQ behind a value and hand the DQ output to its readers."""
+    name = str(value.name)
+    params = e.plan.params(name)
+    users = list(value.uses())
+    is_output = value.is_graph_output()
+    shape, graph = value.shape, e.model.graph
+    if is_output and everybody:
+        value.name = e.model.fresh(f"{name}_float", e.taken)
+    source = value if params.spec.fills_storage else _clip(e, value, name, params)
+    q = _node(e, "QuantizeLinear", name, "q", source, e.plan.values[name].group, params)
+    dq = _node(e, "DequantizeLinear", name, "dq", q, e.plan.values[name].group, params)
+    q.shape = dq.shape = shape
+    if is_output and everybody:
+        dq.name = name
+        for i, v in enumerate(graph.outputs):
+            if v is value:
+                graph.outputs[i] = dq
+    for user, index in users:
+        verdict = e.plan.nodes.get(str(user.name))
+        integer = verdict is not None and verdict.quantized and _role(verdict, index) == "act"
+        if everybody or integer:
+            user.replace_input_with(index, dq)
+    e.dequantized[name] = dq
+
+
+def _role(verdict: NodePlan, index: int) -> str:
+    return verdict.roles[index] if index < len(verdict.roles) else "keep"
+
+
+def _clip(e: _Emitter, value: ir.Value, name: str, params: QuantParams) -> ir.Value:
+    """Saturate at the format's own limits, which lie inside those of the storage type."""
+    spec, s, z = params.spec, params.scale, params.zero_point
+    bounds = [np.asarray((q - z) * s, np.float32) for q in (spec.qmin, spec.qmax)]
+    ends = [e.model.add_initializer(e.model.fresh(f"{name}_{k}", e.taken), b) for k, b in zip(("lo", "hi"), bounds)]
+    return _append(e, ir.node("Clip", [value, *ends]), f"{name}_clip", ir.DataType.FLOAT, value.shape)
+
+
+def _node(e: _Emitter, op: str, name: str, tail: str, x: ir.Value, group: str, params: QuantParams) -> ir.Value:
+    """Append a Q or DQ node behind `x`; values with the same group share their scale and zero point."""
+    scale, zero = _scale_and_zero(e, group, params)
+    spec = params.spec
+    attrs: dict[str, Any] = {}
+    if spec.granularity != "tensor":
+        attrs["axis"] = spec.axis
+    if spec.granularity == "group":
+        attrs["block_size"] = spec.group_size
+    node = ir.node(op, [x, scale, zero], attributes=attrs)
+    dtype = zero.dtype if op == "QuantizeLinear" else ir.DataType.FLOAT
+    assert dtype is not None
+    return _append(e, node, f"{name}_{tail}", dtype, x.shape)
+
+
+def _append(e: _Emitter, node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+    node.name = e.model.fresh(name, e.taken)
+    out = node.outputs[0]
+    out.name, out.type, out.shape = node.name, ir.TensorType(dtype), shape
+    e.model.graph.append(node)
+    return out
+
+
+def _scale_and_zero(e: _Emitter, name: str, params: QuantParams) -> tuple[ir.Value, ir.Value]:
+    key = (name, params.scale.tobytes() + params.zero_point.tobytes() + repr(params.spec).encode())
+    if key not in e.scales:
+        zero = params.zero_point.astype(params.spec.storage)
+        e.scales[key] = (
+            e.model.add_initializer(e.model.fresh(f"{name}_scale", e.taken), params.scale),
+            e.model.add_initializer(e.model.fresh(f"{name}_zero", e.taken), zero),
+        )
+    return e.scales[key]
+
+
+# -- weights, biases, constants ---------------------------------------------------------------------------------------
+
+
+def _emit_constants(e: _Emitter, node: ir.Node, verdict: NodePlan) -> None:
+    """Replace the constants that a quantized node reads by integers with a DQ behind them."""
+    name = str(node.name)
+    for i, value in enumerate(node.inputs):
+        if value is None or value.const_value is None or i >= len(verdict.roles):
+            continue
+        role = verdict.roles[i]
+        if role in ("act", "weight"):
+            key = e.plan.weight_key(str(value.name), name)
+            if key is not None:
+                node.replace_input_with(i, _constant(e, key, value, role, _bias_of(node, verdict), _scale_in(e, node)))
+    for i, value in enumerate(node.inputs):
+        if value is not None and value.const_value is not None and i < len(verdict.roles) and verdict.roles[i] == "bias":
+            bias = _bias(e, node, verdict, value)
+            if bias is not None:
+                node.replace_input_with(i, bias)
+
+
+def _constant(
+    e: _Emitter, key: str, value: ir.Value, role: str, bias: NDArray[Any] | None, s_in: float | None
+) -> ir.Value:
+    spec = e.plan.values[key].spec
+    data = const(value)
+    assert data is not None
+    params = weight_params(spec, data) if role == "weight" else e.plan.params(key)
+    if role == "weight" and bias is not None and s_in is not None and spec.granularity != "group":
+        guarded = bias_scale_guard(bias, s_in, params.scale)
+        params = QuantParams(params.spec, guarded, params.zero_point)
+    known = e.dequantized.get(key)
+    if known is not None and e.weights[key] == params:
+        return known
+    q = e.model.add_initializer(e.model.fresh(f"{key}_q", e.taken), params.quantize(data))
+    dq = _node(e, "DequantizeLinear", key, "dq", q, key, params)
+    e.dequantized[key], e.weights[key] = dq, params
+    e.weights[str(dq.name)] = params
+    return dq
+
+
+def _bias_of(node: ir.Node, verdict: NodePlan) -> NDArray[Any] | None:
+    for value, role in zip(node.inputs, verdict.roles):
+        if role == "bias":
+            return const(value)
+    return None
+
+
+def _scale_in(e: _Emitter, node: ir.Node) -> float | None:
+    """Scale of the node's first input, read off its DQ."""
+    maker = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return None
+    scale = const(maker.inputs[1])
+    return float(scale) if scale is not None and scale.size == 1 else None
+
+
+def _bias(e: _Emitter, node: ir.Node, verdict: NodePlan, value: ir.Value) -> ir.Value | None:
+    """int32 bias with the scale of the accumulator; None where the accumulator has no such scale (16 bit, groups)."""
+    weight = e.weights.get(str(node.inputs[1].name)) if node.inputs[1] is not None else None
+    data, s_in = const(value), _scale_in(e, node)
+    if weight is None or s_in is None or data is None or data.ndim > 1:
+        return None
+    if weight.spec.granularity == "group" or weight.spec.bits > 8 or _wide_input(node):
+        return None
+    scale = np.float32(s_in) * weight.scale
+    q = np.rint(data.astype(np.float64) / scale.astype(np.float64))
+    limit = np.iinfo(np.int32).max
+    name = f"{value.name}_{node.name}" if len(value.uses()) > 1 else str(value.name)
+    ints = e.model.add_initializer(e.model.fresh(f"{name}_q", e.taken), np.clip(q, -limit, limit).astype(np.int32))
+    s = e.model.add_initializer(e.model.fresh(f"{name}_scale", e.taken), scale.astype(np.float32))
+    zero = e.model.add_initializer(e.model.fresh(f"{name}_zero", e.taken), np.zeros(scale.shape, np.int32))
+    attrs: Mapping[str, Any] = {"axis": 0} if scale.ndim else {}
+    dq = ir.node("DequantizeLinear", [ints, s, zero], attributes=attrs)
+    return _append(e, dq, f"{name}_dq", ir.DataType.FLOAT, value.shape)
+
+
+def _wide_input(node: ir.Node) -> bool:
+    maker = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return maker is not None and maker.inputs[0] is not None and maker.inputs[0].dtype in (
+        ir.DataType.INT16,
+        ir.DataType.UINT16,
+    )

@@ -1,0 +1,75 @@
+"""Last steps before a quantized graph leaves: remove what would be done twice, check that it is legal, say how it was made.
+
+    DQ(s, z) → Q(s, z)     back to back with the same parameters: both go
+    Q/DQ of 16 bits        needs opset 21; groups likewise
+    ir_version             at least what the opset asks for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from fewbit.errors import UnsupportedModel
+from fewbit.graph.model import Model, const
+
+IR_FOR_OPSET = ((25, 12), (23, 11), (21, 10), (19, 9), (15, 8), (0, 7))
+NEEDS_21 = frozenset((ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4))
+
+
+def finalize(model: Model, opset: int, info: Mapping[str, str]) -> Model:
+    """Do all of the above in place.
+
+    Args:
+        model: fresh from `emit_qdq`. opset: least that the target needs. info: written into the file's metadata.
+
+    Raises:
+        UnsupportedModel: the graph needs a newer opset than it could be raised to.
+    """
+    cancel_pairs(model)
+    check_legal(model, opset)
+    model.ir.ir_version = max(model.ir.ir_version or 0, next(v for o, v in IR_FOR_OPSET if model.opset >= o))
+    model.ir.producer_name = "fewbit"
+    model.metadata.update(info)
+    return model
+
+
+def cancel_pairs(model: Model) -> int:
+    """Remove each Q that follows a DQ with the same scale, zero point and type; returns how many went."""
+    gone = 0
+    for q in model.nodes:
+        x = q.inputs[0] if q.op_type == "QuantizeLinear" else None
+        dq = x.producer() if x is not None else None
+        if dq is None or dq.op_type != "DequantizeLinear" or q.outputs[0].is_graph_output():
+            continue
+        before = dq.inputs[0]
+        if before is None or before.dtype != q.outputs[0].dtype or not _same(q, dq):
+            continue
+        for node, index in list(q.outputs[0].uses()):
+            node.replace_input_with(index, before)
+        gone += 1
+    if gone:
+        model.drop_unused()
+    return gone
+
+
+def _same(a: ir.Node, b: ir.Node) -> bool:
+    pairs = [(const(x), const(y)) for x, y in zip(a.inputs[1:], b.inputs[1:], strict=False)]
+    return all(x is not None and y is not None and np.array_equal(x, y) for x, y in pairs)
+
+
+def check_legal(model: Model, opset: int) -> None:
+    """Raise unless the opset carries the types in use."""
+    need = opset
+    for node in model.nodes:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            types = {v.dtype for v in (*node.inputs, *node.outputs) if v is not None}
+            if types & NEEDS_21 or "block_size" in node.attributes:
+                need = max(need, 21)
+    if model.opset < need:
+        raise UnsupportedModel(
+            f"the integer network needs opset {need}, but the model is at {model.opset} and could not be raised"
+            + "".join(f"; {n}" for n in model.notes if "opset" in n)
+        )

@@ -1,0 +1,271 @@
+"""Model: an ONNX graph with names that can be relied on.
+
+What holds for every Model, and after every rewrite of fewbit:
+
+* every node and every value has a unique, non-empty name; nodes are in topological order;
+* graph inputs and outputs keep their names, types and order;
+* constants are initializers (no Constant nodes), model-local functions are inlined;
+* large weights stay where they are (memory-mapped, if external) until somebody asks for them.
+
+`If`, `Loop` and `Scan` bodies are carried along untouched; values that they use count as used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx.defs
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.errors import unknown
+
+Array = NDArray[Any]
+
+MAX_PROTO = 2_000_000_000
+"""Bytes above which a model cannot be one protobuf message (the limit is 2 GiB, names and nodes included)."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, numpy dtype and shape of a graph input or output; free dimensions are names or None."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype.name}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+class Model:
+    """A float or quantized network.
+
+    Args:
+        irm: the onnx_ir model; taken over, not copied.
+        path: where it was loaded from, if anywhere.
+        notes: what could not be done while loading, and why.
+    """
+
+    def __init__(self, irm: ir.Model, path: Path | None = None, notes: Sequence[str] = ()) -> None:
+        self.ir = irm
+        self.path = path
+        self.notes: list[str] = list(notes)
+        self.aliases: dict[str, str] = {}
+        """Layers that were fused away → the layer that does their work now."""
+
+    # -- looking up ---------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The onnx_ir main graph."""
+        return self.ir.graph
+
+    @property
+    def nodes(self) -> list[ir.Node]:
+        """Nodes of the main graph in topological order."""
+        return list(self.ir.graph)
+
+    @property
+    def inputs(self) -> list[TensorInfo]:
+        """What the network is fed with."""
+        return [tensor_info(v) for v in self.graph.inputs if v.name not in self.graph.initializers]
+
+    @property
+    def outputs(self) -> list[TensorInfo]:
+        """What the network answers."""
+        return [tensor_info(v) for v in self.graph.outputs]
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard ONNX operator set in use."""
+        return self.ir.opset_imports.get("", 0)
+
+    def node(self, name: str) -> ir.Node:
+        """Find a node of the main graph by name; an unknown one offers the nearest."""
+        for node in self.graph:
+            if node.name == name:
+                return node
+        raise unknown("layer", name, (str(n.name) for n in self.graph))
+
+    def values(self) -> dict[str, ir.Value]:
+        """Every value of the main graph by name: inputs, initializers, node outputs."""
+        found = {str(v.name): v for v in self.graph.inputs}
+        found |= {str(k): v for k, v in self.graph.initializers.items()}
+        found |= {str(v.name): v for n in self.graph for v in n.outputs if v.name}
+        return found
+
+    def value(self, name: str) -> ir.Value:
+        """Find a value of the main graph by name; an unknown one offers the nearest."""
+        values = self.values()
+        if name not in values:
+            raise unknown("value", name, values)
+        return values[name]
+
+    def op_counts(self) -> Counter[str]:
+        """How often each operator type occurs, bodies of control flow included."""
+        return Counter(op_name(n) for n in self.ir.graph.all_nodes())
+
+    def weights(self) -> list[ir.Value]:
+        """Initializers of the main graph and of all bodies."""
+        found = list(self.graph.initializers.values())
+        for sub in self.graph.subgraphs():
+            if sub is not self.graph:
+                found += sub.initializers.values()
+        return found
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(int(v.const_value.size) for v in self.weights() if v.const_value is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights as stored."""
+        return sum(int(v.const_value.nbytes) for v in self.weights() if v.const_value is not None)
+
+    # -- editing --------------------------------------------------------------------------------------------------
+
+    def clone(self) -> Model:
+        """An independent graph; weight data is shared, since nothing ever writes into it."""
+        copy = Model(self.ir.clone(), self.path, self.notes)
+        copy.aliases = dict(self.aliases)
+        return copy
+
+    def with_outputs(self, names: Iterable[str]) -> Model:
+        """A copy that also answers with these inner values, after the outputs it already has."""
+        copy = self.clone()
+        values = copy.values()
+        have = {v.name for v in copy.graph.outputs}
+        for name in dict.fromkeys(names):
+            if name not in values:
+                raise unknown("value", name, values)
+            if name not in have:
+                copy.graph.outputs.append(values[name])
+        return copy
+
+    def fresh(self, name: str, taken: set[str]) -> str:
+        """A name not in `taken` that starts with `name`; it is added to `taken`."""
+        unique, n = name, 1
+        while unique in taken:
+            n += 1
+            unique = f"{name}_{n}"
+        taken.add(unique)
+        return unique
+
+    def add_initializer(self, name: str, array: Array, dtype: ir.DataType | None = None) -> ir.Value:
+        """Put a constant into the main graph. `dtype` is for types numpy lacks (4-bit)."""
+        tensor = ir.tensor(np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array), dtype, name=name)
+        value = ir.Value(name=name, shape=ir.Shape(list(tensor.shape.numpy())), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+    def drop_unused(self) -> int:
+        """Remove nodes and initializers that no output needs; returns how many nodes went."""
+        outputs, gone = set(self.graph.outputs), 0
+        for node in reversed(self.nodes):
+            if not any(v.uses() or v in outputs for v in node.outputs):
+                self.graph.remove(node, safe=True)
+                gone += 1
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and value not in outputs:
+                del self.graph.initializers[name]
+        return gone
+
+    # -- identity -------------------------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model's free text properties, written into the file."""
+        return self.ir.metadata_props
+
+    def digest(self) -> str:
+        """sha256 over the graph and the weights, independent of file layout and of free text."""
+        sha = hashlib.sha256()
+        for node in self.ir.graph.all_nodes():
+            ins = [v.name if v is not None else "" for v in node.inputs]
+            sha.update(repr((op_name(node), ins, [v.name for v in node.outputs])).encode())
+            for key in sorted(node.attributes):
+                attr = node.attributes[key]
+                if attr.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+                    sha.update(f"{key}={_attr_text(attr)}".encode())
+        for value in sorted(self.weights(), key=lambda v: str(v.name)):
+            if value.const_value is not None:
+                sha.update(f"{value.name}{value.const_value.dtype}{value.const_value.shape}".encode())
+                sha.update(value.const_value.tobytes())
+        return sha.hexdigest()
+
+    def __repr__(self) -> str:
+        where = f" from {self.path.name}" if self.path else ""
+        return f"<fewbit.Model{where}: {len(self.nodes)} nodes, {self.parameters:,} parameters, opset {self.opset}>"
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write an ONNX file, whole or not at all; above 2 GB the weights go into `<name>.data` beside it."""
+        from fewbit.graph.files import save_model
+
+        save_model(self, Path(path))
+
+
+def _attr_text(attr: ir.Attr) -> str:
+    if attr.type == ir.AttributeType.TENSOR:
+        return str(attr.as_tensor().tobytes().hex())
+    return repr(attr.value)
+
+
+def op_name(node: ir.Node) -> str:
+    """Operator type; with its domain unless that is the standard one: `Conv`, `com.microsoft.FusedConv`."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def tensor_info(value: ir.Value) -> TensorInfo:
+    """Describe a value; a type that was never inferred counts as float32."""
+    dims: tuple[int | str | None, ...] = ()
+    if value.shape is not None:
+        dims = tuple(d if isinstance(d, int) else (str(d.value) if d.value is not None else None) for d in value.shape)
+    known = value.dtype is not None and value.dtype != ir.DataType.STRING
+    return TensorInfo(str(value.name), np.dtype(value.dtype.numpy() if known and value.dtype else np.float32), dims)
+
+
+def const(value: ir.Value | None) -> Array | None:
+    """The data of a constant value, or None if it is computed or fed."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return np.asarray(value.const_value.numpy())
+
+
+def is_const(value: ir.Value | None) -> bool:
+    """Whether a value is a constant, without reading it."""
+    return value is not None and value.const_value is not None and not value.is_graph_input()
+
+
+def dims(value: ir.Value | None) -> tuple[int | None, ...] | None:
+    """Known shape of a value, free dimensions as None; None if even the rank is unknown."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """Whether a value is known to be float32 – the only type that fewbit quantizes."""
+    return value is not None and value.dtype == ir.DataType.FLOAT
+
+
+def attr(node: ir.Node, name: str, default: Any = None) -> Any:
+    """Value of an attribute, or `default`; strings are str, lists are tuples."""
+    found = node.attributes.get(name)
+    if found is None:
+        return default
+    return tuple(found.value) if isinstance(found.value, (list, tuple)) else found.value
+
+
+def known_operators() -> frozenset[str]:
+    """Names of all standard ONNX operators."""
+    return frozenset(s.name for s in onnx.defs.get_all_schemas() if s.domain == "")

@@ -1,0 +1,207 @@
+"""Turn verdicts into a plan: which values get which format, and which of them share parameters.
+
+    node quantized ─ act input   → the value, or the constant with its own range
+                   ─ weight      → per tensor, channel or group; its range is read when the plan is applied
+                   ─ bias        → int32, follows from input and weight
+                   ─ output act  → the value behind whatever the node absorbs
+                   ─ output same → joins the group of the first input (values only move)
+
+A group is observed at as few places as possible: what a value-moving node puts out was seen at its input, and what
+goes into a concat is seen at its output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from fewbit.config import QuantConfig, default_of
+from fewbit.core.plan import NodePlan, Plan, ValuePlan
+from fewbit.core.spec import QuantSpec
+from fewbit.core.target import OpRule, Target
+from fewbit.graph.facts import reduce_axis, weight_axis
+from fewbit.graph.model import Model, const, is_const
+from fewbit.quantize.select import Selection, end_of, select, settings_for
+
+Node = Any
+Value = Any
+
+
+@dataclass
+class _Draft:
+    """Values gathered so far, and which of them belong together (union-find by name)."""
+
+    values: dict[str, ValuePlan] = field(default_factory=dict)
+    parent: dict[str, str] = field(default_factory=dict)
+    covered: set[str] = field(default_factory=set)
+
+    def root(self, name: str) -> str:
+        while self.parent.setdefault(name, name) != name:
+            name = self.parent[name]
+        return name
+
+    def join(self, a: str, b: str) -> None:
+        order = list(self.values)
+        first, second = sorted((self.root(a), self.root(b)), key=order.index)
+        self.parent[second] = first
+
+    def add(self, name: str, value: ValuePlan) -> None:
+        """Add a value; when two nodes wish for different widths, the wider one wins."""
+        old = self.values.get(name)
+        if old is None or value.spec.bits > old.spec.bits:
+            self.values[name] = value
+
+
+def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
+    """Decide what becomes integer.
+
+    Args:
+        model: a fused float network.
+        config: the user's words. target: the engine's rows.
+
+    Returns:
+        a plan without ranges (constants have theirs); `calibrate` fills them in.
+
+    Raises:
+        UnknownName: a layer or operator in the config that the network does not have.
+    """
+    picked = select(model, config, target)
+    draft = _Draft()
+    for node in model.nodes:
+        rule = picked.rules.get(str(node.name))
+        if rule is not None:
+            _add_node(model, node, rule, picked, draft, config, target)
+    verdicts = {str(n.name): _verdict(n, picked) for n in model.nodes}
+    return Plan(
+        values=_grouped(draft),
+        nodes=verdicts,
+        target=target.name,
+        config=said(config),
+        model=model.digest(),
+    )
+
+
+def said(config: QuantConfig) -> dict[str, Any]:
+    """The settings that differ from their defaults, as plain JSON data."""
+    plain = asdict(config)
+    return {f.name: _plain(plain[f.name]) for f in fields(config) if plain[f.name] != default_of(f)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _verdict(node: Node, picked: Selection) -> NodePlan:
+    name = node.name
+    if name in picked.absorbed:
+        return NodePlan(True, picked.reasons[name], absorbed_by=picked.absorbed[name])
+    rule = picked.rules.get(name)
+    if rule is None:
+        return NodePlan(False, picked.reasons[name])
+    factor = f", measured {rule.pays:.2f} of its float time" if rule.pays is not None else ""
+    roles = tuple(rule.role(i) if v is not None else "keep" for i, v in enumerate(node.inputs))
+    outputs = tuple(rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs)))
+    return NodePlan(True, picked.reasons[name] + factor, roles, outputs)
+
+
+def _add_node(
+    model: Model, node: Node, rule: OpRule, picked: Selection, draft: _Draft, config: QuantConfig, target: Target
+) -> None:
+    wish = settings_for(model, node, config)
+    act = activation_spec(config, target, wish)
+    mode = wish.get("calib_mode", config.calib_mode)
+    acts = []
+    for i, value in enumerate(node.inputs):
+        role = rule.role(i)
+        if value is None or role in ("keep", "bias"):
+            continue
+        if role == "weight":
+            _add_constant(node, value, draft, weight_spec(node, config, target, wish), "weight")
+        elif is_const(value):
+            _add_constant(node, value, draft, act, "act")
+        else:
+            acts.append(value.name)
+            draft.add(value.name, ValuePlan(act, "act", value.name, f"read by {node.name}", calib_mode=mode))
+    kinds = [rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs))]
+    ends = end_of(node, picked).outputs if len(node.outputs) == 1 else node.outputs
+    for value, kind in zip(ends, kinds, strict=True):
+        if kind == "float" or not value.name:
+            continue
+        spec = draft.values[acts[0]].spec if kind == "same" else act
+        draft.add(value.name, ValuePlan(spec, "act", value.name, f"made by {node.name}", calib_mode=mode))
+        if kind == "same" or rule.shares:
+            for name in acts if rule.shares else acts[:1]:
+                draft.join(name, value.name)
+            draft.covered |= set(acts) if rule.shares else {value.name}
+
+
+def _add_constant(node: Node, value: Value, draft: _Draft, spec: QuantSpec, role: str) -> None:
+    """Add a weight, or a constant that is read as an activation, whose range is known at once.
+
+    Used by several nodes in the same format it is stored once; otherwise each use gets an entry of its own.
+    """
+    entry = ValuePlan(spec, role, value.name, f"{'weight' if role == 'weight' else 'constant'} of {node.name}", observe=False)
+    if role == "act":
+        data = const(value)
+        lo, hi = (float(data.min()), float(data.max())) if data is not None and data.size else (0.0, 0.0)
+        entry = replace(entry, lo=lo, hi=hi, spec=spec.resolve(lo))
+    have = draft.values.get(value.name)
+    if have is None:
+        draft.values[value.name] = entry
+    elif (have.role, have.spec) != (role, entry.spec):
+        key = f"{value.name}@{node.name}"
+        draft.values[key] = replace(entry, group=key)
+
+
+def _grouped(draft: _Draft) -> dict[str, ValuePlan]:
+    """Write the groups into the values: one format (the widest), one range, few observed places."""
+    specs: dict[str, QuantSpec] = {}
+    for name, v in draft.values.items():
+        group = draft.root(name)
+        if group not in specs or v.spec.bits > specs[group].bits:
+            specs[group] = v.spec
+    members: dict[str, int] = {}
+    for name in draft.values:
+        members[draft.root(name)] = members.get(draft.root(name), 0) + 1
+    out = {}
+    for name, v in draft.values.items():
+        group = draft.root(name)
+        if v.role != "act" or members[group] == 1:
+            out[name] = v
+            continue
+        observe = v.observe and name not in draft.covered
+        out[name] = replace(v, spec=specs[group], group=group, observe=observe)
+    return out
+
+
+# -- formats --------------------------------------------------------------------------------------------------------
+
+
+def activation_spec(config: QuantConfig, target: Target, wish: dict[str, Any]) -> QuantSpec:
+    """Format of activations: the target's best, unless the user says otherwise."""
+    spec = target.activation
+    if config.quantized_dtype == "int8":
+        spec = replace(spec, signed=True, symmetric=True)
+    elif config.quantized_dtype == "uint8":
+        spec = replace(spec, signed=False, symmetric=False)
+    bits = wish.get("bit_num", config.bit_num)
+    if bits != 8:
+        spec = replace(spec, bits=bits)
+    return replace(spec, **{k: wish[k] for k in ("signed", "symmetric") if k in wish})
+
+
+def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str, Any]) -> QuantSpec:
+    """Format of a node's weight. Groups need an axis that is summed over; where there is none, channels are used."""
+    grain = wish.get("granularity", config.quantize_granularity.split("-")[0])
+    bits = wish.get("bit_num", config.bit_num)
+    spec = replace(target.weight, granularity="tensor", axis=None)
+    if bits != 8:
+        spec = replace(spec, bits=bits)
+    axis = weight_axis(node)
+    if grain == "group" and reduce_axis(node) is not None:
+        size = wish.get("group_size", config.group_size)
+        return replace(spec, granularity="group", axis=reduce_axis(node), group_size=size)
+    if grain in ("channel", "group") and axis is not None:
+        return replace(spec, granularity="channel", axis=axis)
+    return spec
+

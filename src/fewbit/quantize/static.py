@@ -1,0 +1,296 @@
+"""Calibrate: stream data through the float network once, and turn what the observers saw into ranges.
+
+    batches ─┬─ worker: run the float network, update its own observers ─┐
+             └─ worker: …                                               ─┴─ merge → result → plan with ranges
+
+No value outlives its batch. Workers run whole batches side by side (one engine thread each), which wastes nothing on
+synchronization; since merging is exact, the ranges do not depend on the number of workers or on how batches are cut.
+Only the part of the network that leads to observed values is run.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.calib import CalibrationCollector, Observer, make_observer
+from fewbit.config import QuantConfig
+from fewbit.core.plan import Plan
+from fewbit.core.runner import Runner
+from fewbit.errors import BadSample, ConfigError, EmptyData, unknown
+from fewbit.graph.model import Model, op_name
+from fewbit.quantize.checkpoint import Checkpoint
+
+Array = NDArray[Any]
+Observers = dict[str, Observer]
+Opener = Callable[[Model], Runner]
+
+OPTIONS = {"percentile": ("percentile",), "quantile": ("percentile",), "ema": ("ema_momentum",)}
+WHOLE_BATCH = frozenset({"quantile"})
+DEFAULT_LIMIT = 512
+
+
+class BatchLike(Protocol):
+    """What calibration needs of a batch: see `fewbit.data`."""
+
+    feeds: dict[str, Array]
+    index: int
+    names: list[str]
+
+
+class Source(Protocol):
+    """What calibration needs of data: batches from a given one on."""
+
+    def iterate(self, start: int = 0) -> Iterator[Any]:
+        """Yield batches, the first `start` left out."""
+
+
+@dataclass
+class _Worker:
+    """One set of observers; each is used by one thread at a time."""
+
+    observers: Observers = field(default_factory=dict)
+
+
+def calibrate(
+    model: Model,
+    plan: Plan,
+    source: Source,
+    open_runner: Opener,
+    config: QuantConfig,
+    *,
+    workers: int = 2,
+    collector: CalibrationCollector | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """Fill in the ranges of a plan.
+
+    Args:
+        model: the fused float network. plan: made for it.
+        source: data. open_runner: loads a model into an engine, one thread a run.
+        config: calib_mode options, num_calib_batches, memory_limit.
+        workers: batches in work at once.
+        collector: the user's own, for calib_mode custom.
+        checkpoint: file to keep progress in; if it exists, calibration goes on from there.
+        progress: called with (batches done, samples done).
+
+    Raises:
+        EmptyData: no batch came. BadSample: NaN or infinity, with the tensor and the samples.
+    """
+    observed = plan.observed()
+    if not observed:
+        return plan
+    if config.calib_mode == "custom":
+        return _with_collector(model, plan, source, open_runner, config, collector, progress)
+    runner = open_runner(part_for(model, list(observed)))
+    job = _Job(model, plan, observed, runner, config, workers)
+    keep = Checkpoint(checkpoint, plan) if checkpoint else None
+    start = keep.restore(job.pool[0].observers) if keep else 0
+    done, samples = start, 0
+    for done, samples in job.run(_limited(source.iterate(start), config.num_calib_batches, start), start, keep):
+        if progress:
+            progress(done, samples)
+    if not done:
+        raise EmptyData("the calibration data holds no batch")
+    merged = job.merged()
+    ranges = {group: _result(merged[group], group) for group in merged}
+    if keep:
+        keep.remove()
+    return plan.with_ranges(ranges)
+
+
+def _limited(batches: Iterator[Any], limit: int | None, start: int) -> Iterator[Any]:
+    for n, batch in enumerate(batches, start):
+        if limit is not None and n >= limit:
+            return
+        yield batch
+
+
+def part_for(model: Model, names: list[str]) -> Model:
+    """The part of a network that leads to these values, which become its outputs."""
+    copy = model.clone()
+    values = copy.values()
+    wanted = [values[n] for n in names if not values[n].is_graph_input()]
+    if wanted:
+        copy.graph.outputs.clear()
+        copy.graph.outputs.extend(wanted)
+        copy.drop_unused()
+    return copy
+
+
+def _result(seen: Observer, group: str) -> tuple[float, float]:
+    lo, hi = seen.result()
+    assert math.isfinite(lo) and math.isfinite(hi), group
+    return lo, hi
+
+
+class _Job:
+    """Workers, their observers, and the bookkeeping of batches in flight."""
+
+    def __init__(
+        self, model: Model, plan: Plan, observed: dict[str, str], runner: Runner, config: QuantConfig, workers: int
+    ) -> None:
+        self.observed, self.runner, self.config, self.plan = observed, runner, config, plan
+        self.inputs = {i.name for i in model.inputs}
+        self.free_batch = all(i.shape and not isinstance(i.shape[0], int) for i in model.inputs)
+        self.pool = [_Worker(self._observers()) for _ in range(max(1, workers))]
+        self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self.bytes_per_sample = 0
+
+    def _observers(self) -> Observers:
+        made: Observers = {}
+        for name, group in self.observed.items():
+            if group not in made:
+                v = self.plan.values[name]
+                options = {k: getattr(self.config, k) for k in OPTIONS.get(v.calib_mode, ())}
+                made[group] = make_observer(v.calib_mode, v.spec, **options)
+        return made
+
+    def run(self, batches: Iterator[Any], start: int, keep: Checkpoint | None) -> Iterator[tuple[int, int]]:
+        """Work through the batches; yields (batches, samples) done whenever some are."""
+        for worker in self.pool:
+            self.idle.put(worker)
+        done, samples, flying = start, 0, set[Future[int]]()
+        with ThreadPoolExecutor(len(self.pool), "fewbit-calib") as threads:
+            try:
+                for batch in batches:
+                    flying.add(threads.submit(self._work, batch))
+                    if len(flying) > len(self.pool):
+                        ready, flying = wait(flying, return_when=FIRST_COMPLETED)
+                        samples += sum(f.result() for f in ready)
+                        done += len(ready)
+                        yield done, samples
+                    if keep and keep.due():
+                        samples, done, flying = samples + sum(f.result() for f in flying), done + len(flying), set()
+                        keep.write(done, self.merged())
+                        yield done, samples
+                samples, done = samples + sum(f.result() for f in flying), done + len(flying)
+            except BaseException:
+                for f in flying:
+                    f.cancel()
+                raise
+        yield done, samples
+
+    def _work(self, batch: BatchLike) -> int:
+        worker = self.idle.get()
+        try:
+            size = 0
+            for feeds in self._pieces(batch):
+                outputs = self.runner.run(feeds)
+                self._learn(worker.observers, outputs, feeds, batch)
+                size += len(next(iter(feeds.values()), ())) if self.free_batch else 1
+            return size
+        finally:
+            self.idle.put(worker)
+
+    def _learn(self, observers: Observers, outputs: Mapping[str, Array], feeds: Mapping[str, Array], batch: Any) -> None:
+        self.bytes_per_sample = max(
+            self.bytes_per_sample,
+            sum(x.nbytes for x in outputs.values()) // max(1, len(next(iter(feeds.values()), (0,)))),
+        )
+        for name, group in self.observed.items():
+            x = feeds[name] if name in self.inputs else outputs[name]
+            try:
+                observers[group].update(np.ascontiguousarray(x, np.float32), batch.index)
+            except BadSample as e:
+                where = ", ".join(map(str, batch.names[:4])) or f"batch {batch.index}"
+                raise BadSample(f"tensor {name!r} on sample {where}: {e}") from e
+
+    def _pieces(self, batch: BatchLike) -> Iterator[dict[str, Array]]:
+        """Cut a batch so that the values of all workers stay within the memory limit."""
+        feeds = batch.feeds
+        size = min((len(x) for x in feeds.values() if x.ndim), default=1)
+        limit = (self.config.memory_limit or DEFAULT_LIMIT) * 2**20 // len(self.pool)
+        whole = any(self.plan.values[n].calib_mode in WHOLE_BATCH for n in self.observed)
+        if size <= 1 or not self.free_batch or whole:
+            yield feeds
+            return
+        at = 0
+        while at < size:
+            fits = 1 if not self.bytes_per_sample else max(1, limit // (2 * self.bytes_per_sample))
+            yield {k: x[at : at + fits] for k, x in feeds.items()}
+            at += fits
+
+    def merged(self) -> Observers:
+        """Everything seen so far, in one set; the workers go on with empty ones."""
+        first, *others = self.pool
+        for worker in others:
+            for group, seen in worker.observers.items():
+                first.observers[group].merge(seen)
+            worker.observers = self._observers()
+        return first.observers
+
+
+# -- the user's own collector -------------------------------------------------------------------------------------------
+
+
+def _with_collector(
+    model: Model,
+    plan: Plan,
+    source: Source,
+    open_runner: Opener,
+    config: QuantConfig,
+    collector: CalibrationCollector | None,
+    progress: Callable[[int, int], None] | None,
+) -> Plan:
+    """Hand every observed value to the user's collector, one batch after the other, and take its ranges."""
+    if collector is None:
+        raise ConfigError("calib_mode is 'custom'; give the collector= that measures the ranges")
+    observed = plan.observed()
+    runner = open_runner(part_for(model, list(observed)))
+    feed = feeder(model, runner, collector, list(observed))
+    done = samples = 0
+    for batch in _limited(source.iterate(0), config.num_calib_batches, 0):
+        feed(batch.feeds)
+        done, samples = done + 1, samples + len(next(iter(batch.feeds.values()), ()))
+        if progress:
+            progress(done, samples)
+    if not done:
+        raise EmptyData("the calibration data holds no batch")
+    return plan.with_ranges(collected(plan, collector))
+
+
+def feeder(
+    model: Model, runner: Runner, collector: CalibrationCollector, names: list[str]
+) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """A function that runs feeds and shows the collector every value it asked for, in graph order."""
+    wanted = collector.include_layers
+    if wanted is not None:
+        for name in wanted:
+            if name not in names:
+                raise unknown("layer in include_layers", name, names)
+    makers = {str(v.name): op_name(n) for n in model.nodes for v in n.outputs}
+    lock = threading.Lock()
+
+    def feed(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = runner.run(feeds)
+        with lock:
+            for name in names:
+                if wanted is None or name in wanted:
+                    collector.collect(name, makers.get(name, "input"), feeds[name] if name in feeds else outputs[name])
+        return outputs
+
+    return feed
+
+
+def collected(plan: Plan, collector: CalibrationCollector) -> dict[str, tuple[float, float]]:
+    """Ranges by group out of a collector; members of one group are joined to their widest range."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, (lo, hi) in collector.post_collect().items():
+        if name in plan.values:
+            group = plan.values[name].group
+            old = ranges.get(group, (lo, hi))
+            ranges[group] = (min(lo, old[0]), max(hi, old[1]))
+    return ranges
+
+
