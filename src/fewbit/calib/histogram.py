@@ -9,8 +9,9 @@ depend only on the values, not on how they were split or in which order they cam
 Reading maps them onto BINS = 8001 equal bins over [-absmax, absmax], the histogram MXNet searches. Of the bins there
 are 2 to 4 to each of those; counts are shared out linearly where one straddles an edge. Whole multiples of w would
 avoid that, but the best threshold hangs on where L // levels steps, and so on the number of bins: for the same data
-8001 and 8501 differ by up to 10 %, while sharing reproduces MXNet's to 0.0 % as a rule (bench: normal, laplace with
-an outlier, ReLU, Student t). Where two minima tie to four digits, either may win.
+8001 and 8501 differ by up to 10 %. Sharing gave the bin that MXNet's own histogram gives for 40 of 48 samples of
+200,000 values (normal, laplace with an outlier, ReLU, Student t); for the others a minimum won whose divergence is at
+most 1 % above.
 
 Memory: 256 KiB for a value, and 512 KiB of counting tables for each thread.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -71,28 +73,34 @@ class GridHistogram:
         from fewbit.calib import kernels
 
         v = flat(x)
-        bits, at = v.view(np.int32), 0
         tables = _tables(kernels.LANES)
-        while at < v.size:
-            if self.counts is not None:
-                bound = np.int32((self.exponent + HALF_LOG2 + 127) << 23)  # the float32 bits of HALF·w
-                start = at
-                at, lo, hi = kernels.fill(v, bits, start, np.float32(2.0**-self.exponent), bound, tables)
-                seen = (kernels.to_float(lo), kernels.to_float(hi)) if at > start else None
-            else:
-                seen = None
-            ahead = None
-            if at < v.size:  # look at all that is left before anything is changed
-                lo, hi = kernels.key_range(bits[at:])
-                if not kernels.all_finite(lo, hi):
-                    tables.fill(0)
-                    raise not_finite(x)
-                ahead = max(-kernels.to_float(lo), kernels.to_float(hi))
-            if seen is not None:
-                kernels.flush(tables, self.counts)
-                self.lo, self.hi = min(self.lo, seen[0]), max(self.hi, seen[1])
-            if ahead is not None:
-                self._grow(exponent(ahead))
+        try:
+            at = 0
+            while at < v.size:
+                at = self._count(x, v, at, tables)
+        except BaseException:  # an interrupt too: the tables serve the next value as well
+            tables.fill(0)
+            raise
+
+    def _count(self, x: Float32, v: Float32, start: int, tables: NDArray[np.uint32]) -> int:
+        """Count up to the first chunk that is off the grid, then make the grid fit all that is left."""
+        from fewbit.calib import kernels
+
+        bits, at, lo, hi = v.view(np.int32), start, 0, 0
+        if self.counts is not None:
+            bound = np.int32((self.exponent + HALF_LOG2 + 127) << 23)  # the float32 bits of HALF·w
+            at, lo, hi = kernels.fill(v, bits, start, np.float32(2.0**-self.exponent), bound, tables)
+        grown = self.exponent
+        if at < v.size:  # look at all that is left before anything is changed
+            rest_lo, rest_hi = kernels.key_range(bits[at:])
+            if not kernels.all_finite(rest_lo, rest_hi):
+                raise not_finite(x)
+            grown = exponent(max(-kernels.to_float(rest_lo), kernels.to_float(rest_hi)))
+        if self.counts is not None and at > start:
+            kernels.flush(tables, self.counts)
+            self.lo, self.hi = min(self.lo, kernels.to_float(lo)), max(self.hi, kernels.to_float(hi))
+        self._grow(grown)
+        return int(at)
 
     def _grow(self, wanted: int) -> None:
         if self.counts is None:
@@ -133,7 +141,7 @@ class GridHistogram:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
-        GridHistogram.__init__(self)
+        self.counts, self.exponent, self.lo, self.hi = None, LEAST_EXPONENT, math.inf, -math.inf
         if state:
             self.counts, self.exponent = np.array(state["counts"], np.int64), int(state["exponent"])
             self.lo, self.hi = float(state["range"][0]), float(state["range"][1])
@@ -147,7 +155,7 @@ def _tables(lanes: int) -> NDArray[np.uint32]:
     return tables
 
 
-class _HistogramObserver:
+class _HistogramObserver(ABC):
     """What the three observers share: they differ in how they read the histogram."""
 
     def __init__(self, spec: QuantSpec) -> None:
@@ -172,8 +180,9 @@ class _HistogramObserver:
         lo, hi = np.clip(self._range(*seen.centred()), seen.lo, seen.hi)
         return float(lo), float(hi)
 
+    @abstractmethod
     def _range(self, hist: Ints, edges: NDArray[np.float64]) -> Range:
-        raise NotImplementedError
+        """Read the range to keep off the histogram."""
 
     def state(self) -> dict[str, Any]:
         """What was learned."""

@@ -12,6 +12,8 @@ Importing this module imports numba; the rest of fewbit.calib imports it when th
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -27,7 +29,19 @@ LOWEST, HIGHEST = np.int32(-(2**31)), np.int32(2**31 - 1)
 MAGNITUDE, SIGN_SHIFT = np.int32(0x7FFFFFFF), np.int32(31)
 
 
-@numba.njit("UniTuple(int32, 2)(int32[::1])", nogil=True, cache=True)
+def compiled(signature: str) -> Callable[[Any], Any]:
+    """Compile at import, once for all threads, and keep the machine code on disk if there is a folder to write to."""
+
+    def compile_(function: Any) -> Any:
+        try:
+            return numba.njit(signature, nogil=True, cache=True)(function)
+        except RuntimeError:  # neither this folder nor the user's cache can be written
+            return numba.njit(signature, nogil=True)(function)
+
+    return compile_
+
+
+@compiled("UniTuple(int32, 2)(int32[::1])")
 def key_range(bits):  # type: ignore[no-untyped-def]  # typed by the signature above
     """Smallest and largest key of an array of float32 bits; not empty."""
     lo, hi = HIGHEST, LOWEST
@@ -39,9 +53,7 @@ def key_range(bits):  # type: ignore[no-untyped-def]  # typed by the signature a
     return lo, hi
 
 
-@numba.njit(
-    "Tuple((int64, int32, int32))(float32[::1], int32[::1], int64, float32, int32, uint32[::1])", nogil=True, cache=True
-)
+@compiled("Tuple((int64, int32, int32))(float32[::1], int32[::1], int64, float32, int32, uint32[::1])")
 def fill(x, bits, start, inverse_width, bound, tables):  # type: ignore[no-untyped-def]
     """Count x[start:] into `tables`, chunk by chunk, up to the first chunk that leaves the grid.
 
@@ -83,7 +95,7 @@ def fill(x, bits, start, inverse_width, bound, tables):  # type: ignore[no-untyp
     return start, lowest, highest
 
 
-@numba.njit("void(uint32[::1], int64[::1])", nogil=True, cache=True)
+@compiled("void(uint32[::1], int64[::1])")
 def flush(tables, counts):  # type: ignore[no-untyped-def]
     """Move the tables' counts into `counts`, shape (2·half,), and leave the tables at 0."""
     for i in range(counts.size):

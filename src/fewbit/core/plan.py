@@ -1,7 +1,7 @@
 """Plan: which values become integers, in which format and range, and why. Data only; it drives every output form.
 
     {"fewbit_plan": 1, "target": …, "config": {…}, "model": "<sha256>",
-     "values": {"conv1_out": {"role": "act", "spec": {"bits": 8, "signed": false}, "range": [0.0, 6.1], "group": …, "reason": …}},
+     "values": {"conv1_out": {"role": "act", "spec": {"bits": 8, "signed": false}, "range": [0.0, 6.1], …}},
      "nodes":  {"conv1": {"quantized": true, "roles": ["act", "weight", "bias"], "outputs": ["act"], "reason": …}}}
 
 A calibrated plan is the calibration table: readable, editable, and reusable without data. Ranges are written by `repr`,
@@ -146,9 +146,7 @@ class Plan:
         for name in names:
             if name not in self.nodes:
                 raise unknown("layer", name, self.nodes)
-        return replace(
-            self, nodes={k: NodePlan(False, reason) if k in names else n for k, n in self.nodes.items()}
-        )
+        return replace(self, nodes={k: NodePlan(False, reason) if k in names else n for k, n in self.nodes.items()})
 
     # -- files --------------------------------------------------------------------------------------------------
 

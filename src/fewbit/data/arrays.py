@@ -1,6 +1,8 @@
 """Samples from arrays: in memory, in a .npy or .npz file, in a mapping from input names.
 
-{"x": (N, …), "y": (N, …), "labels": (N,)}      first axis = samples
+    {"x": (N, …), "y": (N, …), "labels": (N,)}      first axis = samples
+
+`labels` may be left out; the one input of a model may have any key.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 
 from fewbit.data.base import Array, Rows
 from fewbit.data.npy import Index, MemoryTable, Table
-from fewbit.data.signature import Signature, check_numbers, fit_shape, fit_values, show
+from fewbit.data.signature import Signature, check_numbers, counted, fit_shape, fit_values, show
 from fewbit.errors import DataError, EmptyData, FewbitWarning, unknown
 
 LABELS = ("labels", "label")
@@ -127,7 +129,8 @@ def match_names(given: Mapping[str, T], signature: Signature, what: str) -> tupl
 def _classes(table: Table, count: int, what: str) -> Array | None:
     """Class numbers `(N,)`; anything else is left out with a warning."""
     if not table.shape or table.shape[0] != count:
-        raise DataError(f"{what}: there are {count} samples and labels of shape {show(table.shape)}; hand one a sample")
+        counts = f"{counted(count, 'sample')} and labels of shape {show(table.shape)}"
+        raise DataError(f"{what}: {counts}; hand one a sample")
     labels = class_numbers(table.take(slice(None)), count)
     if labels is None:
         text = f"{what}: labels of dtype {table.dtype}, shape {show(table.shape)} are no class numbers; left out"

@@ -1,9 +1,11 @@
 """Samples from folders: images, or raw buffers; several inputs from several folders.
 
-cats/a.jpg dogs/b.jpg           class folders, sorted:        cats = 0, dogs = 1
-0/a.jpg 7/b.jpg                 folders named by a number:    0, 7
-a.jpg b.jpg                     no labels
-a.bin b.bin                     one sample a file, in the dtype and shape of the input
+    cats/a.jpg dogs/b.jpg           class folders, sorted:        cats = 0, dogs = 1
+    0/a.jpg 7/b.jpg                 folders named by a number:    0, 7
+    a.jpg b.jpg                     no labels
+    a.bin b.bin                     one sample a file, in the dtype and shape of the input
+
+Files are sorted by their path; several folders are paired in this order.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from fewbit.config import DataConfig
 from fewbit.data.arrays import same_counts
 from fewbit.data.base import Array, Rows, Samples
 from fewbit.data.images import image_recipe, load_image
-from fewbit.data.signature import Slot, fit_values, show
+from fewbit.data.signature import Slot, counted, fit_values, show
 from fewbit.errors import BadSample, DataError, EmptyData
 
 IMAGES = frozenset(
@@ -114,7 +116,8 @@ def folder_samples(root: Path, slot: Slot, config: DataConfig) -> tuple[FileSamp
     images = [f for f in files if f.suffix.lower() in IMAGES]
     buffers = [f for f in files if f.suffix.lower() == ".bin"]
     if images and buffers:
-        raise DataError(f"{root} holds {len(images)} images and {len(buffers)} .bin files; keep one kind in a folder")
+        held = f"{counted(len(images), 'image')} and {counted(len(buffers), '.bin file')}"
+        raise DataError(f"{root} holds {held}; keep one kind in a folder")
     if images:
         recipe = image_recipe(slot, config)
         workers = min(4, os.cpu_count() or 1)

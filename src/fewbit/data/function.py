@@ -51,7 +51,7 @@ def load_function(text: str) -> Callable[[], Any]:
         cause = e.__cause__
         if isinstance(cause, ModuleNotFoundError) and f"{module_name}.".startswith(f"{cause.name}."):
             raise UsageError(
-                f"--data {text}: there is no module {cause.name!r}, neither in {os.getcwd()} nor installed"
+                f"{text}: there is no module {cause.name!r}, neither in {os.getcwd()} nor installed"
             ) from cause
         raise
     if not hasattr(module, name):

@@ -10,6 +10,7 @@ Shrinking averages over the pixels that are left out (LINEAR and CUBIC), as Pill
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
 Size = tuple[int, int]  # (width, height)
 
 # what Pillow's decoders raise on damaged files
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
+BROKEN = (
+    *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError),
+    *(struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True)

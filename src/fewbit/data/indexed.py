@@ -1,8 +1,10 @@
 """IndexedSource: batches from numbered samples.
 
-order = 0 1 2 3 … or a permutation by the seed, the same in every pass
-batch k = order[k·size : (k+1)·size]              without skip_bad: earlier samples are not touched
-batch k = the k-th `size` good samples            with skip_bad: earlier samples are looked at
+    order = 0 1 2 3 … or a permutation by the seed, the same in every pass
+    batch k = order[k·size : (k+1)·size]              without skip_bad: earlier samples are not touched
+    batch k = the k-th `size` good samples            with skip_bad: earlier samples are looked at
+
+Samples are read ahead in threads, one batch at most.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from fewbit.config import DataConfig
 from fewbit.data.base import Batch, Rows, Samples
 from fewbit.data.regroup import Notes, read_ahead, regroup
-from fewbit.data.signature import Signature
+from fewbit.data.signature import Signature, counted
 from fewbit.errors import BadSample, EmptyData
 
 
@@ -78,31 +80,33 @@ class IndexedSource:
         depth = workers + self._size if single else workers + 1
         good = False
         try:
-            for rows in read_ahead(self._read, units, workers, depth):
-                if rows is not None:
+            for index, found in read_ahead(self._read, units, workers, depth):
+                if isinstance(found, BadSample):
+                    self._bad[index] = str(found)
+                else:
                     good = True
-                    yield rows
+                    yield found
         finally:
             self._report_bad()
         if self._bad and not good:
             first = next(iter(self._bad.values()))
-            raise EmptyData(f"all {len(self._bad)} samples are unusable; the first: {first}")
+            raise EmptyData(f"no sample of {len(self._bad)} is usable; the first: {first}")
 
     def _known_bad(self, i: int) -> bool:
         return int(i) in self._bad  # only ever filled where samples are read one at a time
 
-    def _read(self, index: list[int]) -> Rows | None:
+    def _read(self, index: list[int]) -> tuple[int, Rows | BadSample]:
+        """Runs in a thread: a bad sample is handed over, not noted, so that notes keep the order of the data."""
         try:
-            return self._data.read(index)
+            return index[0], self._data.read(index)
         except BadSample as e:
             if not self._config.skip_bad:
                 raise
-            self._bad[index[0]] = str(e)
-            return None
+            return index[0], e
 
     def _report_bad(self) -> None:
         if not self._bad:
             return
         some = "; ".join(list(self._bad.values())[:3])
         more = f"; and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
-        self._notes.warn("bad", f"left out {len(self._bad)} of {len(self._order)} samples: {some}{more}")
+        self._notes.warn("bad", f"left out {len(self._bad)} of {counted(len(self._order), 'sample')}: {some}{more}")

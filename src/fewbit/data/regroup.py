@@ -1,8 +1,10 @@
 """Regroup rows into batches of one size; read ahead in threads.
 
-rows of 1, 1, 1, 1, 1   size 2  ->  2, 2, 1
-rows of 32, 32          size 1  ->  64 times 1
-rows of 3, 3            size 4  ->  4, (2)     the short end is dropped if the model fixes the size
+    rows of 1, 1, 1, 1, 1   size 2  ->  2, 2, 1
+    rows of 32, 32          size 1  ->  64 times 1
+    rows of 3, 3            size 4  ->  4, (2)
+
+The short end is dropped if the model fixes the size.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from fewbit.data.base import Rows, join
+from fewbit.data.signature import counted
 from fewbit.errors import DataError, FewbitWarning
 
 A = TypeVar("A")
@@ -62,12 +65,12 @@ def regroup(pieces: Iterable[Rows], size: int, *, exact: bool, earlier: int, not
     if not exact:
         yield join(held)
     elif earlier:
-        text = f"the model takes batches of exactly {size}; the last {count} samples do not fill one and are left out"
-        notes.warn("short", text)
+        left = counted(count, "sample")
+        notes.warn("short", f"the model takes batches of exactly {size}; left out {left} at the end, too few for one")
     else:
         raise DataError(
-            f"the model takes batches of exactly {size}, and there are only {count} samples; hand at least {size}, "
-            "or export the model with a free batch axis"
+            f"the model takes batches of exactly {size}, and there are only {counted(count, 'sample')}; "
+            f"hand at least {size}, or export the model with a free batch axis"
         )
 
 

@@ -120,6 +120,11 @@ def show(shape: Iterable[object]) -> str:
     return "(" + ", ".join("?" if d is None else str(d) for d in shape) + ")"
 
 
+def counted(n: int, word: str) -> str:
+    """A number and its noun for a message: 1 sample, 2 samples."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
 def fit_shape(slot: Slot, want: Shape, got: tuple[int, ...], where: str, error: type[DataError] = DataError) -> None:
     """Compare a shape with one that the slot takes.
 

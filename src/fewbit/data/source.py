@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def _open_value(data: Any, signature: Signature, config: DataConfig, what: str) 
     _refuse_image_settings(config, what)
     items = _iterable(data, what)
     first = data[0] if isinstance(data, (list, tuple)) and data else None
-    once = items() is data and iter(data) is data
+    once = isinstance(data, Iterator)
     return StreamSource(items, signature, config, what=what, once=once, count=_count(data), first=first)
 
 

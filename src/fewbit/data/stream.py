@@ -1,13 +1,15 @@
 """StreamSource: batches from an iterable, as it gives them.
 
-item                                   is
-array                                  the one input
-tuple, or list that holds arrays       the inputs in the model's order; what is left over is not fed
-mapping                                input name -> array; `labels` / `label` = class numbers
-list of plain numbers                  the one input
+    item                                   is
+    array                                  the one input
+    tuple, or list that holds arrays       the inputs in the model's order; what is left over is not fed
+    mapping                                input name -> array; `labels` / `label` = class numbers
+    list of plain numbers                  the one input
 
-rank of the input      a batch: fed as it comes; cut and joined if the model fixes the batch size
-one axis less          a sample: batch_size of them are put together
+    rank of the input      a batch: fed as it comes; cut and joined if the model fixes the batch size
+    one axis less          a sample: batch_size of them are put together
+
+All items are of one kind. A one-shot iterable (a generator) can be visited once.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from fewbit.config import DataConfig
 from fewbit.data.arrays import class_numbers, match_names, same_counts
 from fewbit.data.base import Array, Batch, Rows, join
 from fewbit.data.regroup import Notes, regroup
-from fewbit.data.signature import Signature, fit_shape, fit_values, show, to_array
+from fewbit.data.signature import Signature, counted, fit_shape, fit_values, show, to_array
 from fewbit.errors import BadSample, ConfigError, DataError, EmptyData
 
 
@@ -145,7 +147,7 @@ class StreamSource:
         finally:
             if self._bad:
                 some = "; ".join(self._bad[:3]) + (f"; and {len(self._bad) - 3} more" if len(self._bad) > 3 else "")
-                self._notes.warn("bad", f"{self._what}: left out {len(self._bad)} samples: {some}")
+                self._notes.warn("bad", f"{self._what}: left out {counted(len(self._bad), 'sample')}: {some}")
 
     def _good(self, rows: Rows) -> list[Rows]:
         """The rows that fit, as one piece; the others are noted."""
@@ -187,7 +189,7 @@ class StreamSource:
         if not n:
             raise BadSample(f"{where} is a batch without a sample")
         if fixed and not self._signature.stacked and n != fixed:
-            raise BadSample(f"{where} has {n} samples, and the model takes batches of exactly {fixed}")
+            raise BadSample(f"{where} has {counted(n, 'sample')}, and the model takes batches of exactly {fixed}")
         names = [f"{where}[{k}]" for k in range(n)] if ready else [where]
         return Rows(feeds, None if label is None else _labels(label, n, where), names)
 
@@ -199,14 +201,13 @@ class StreamSource:
             found, label = match_names(item, self._signature, where)
         elif isinstance(item, tuple) or (isinstance(item, list) and any(map(_has_axes, item))):
             if len(item) < len(names):
-                raise DataError(
-                    f"{where} has {len(item)} elements, and the model {len(names)} inputs: {', '.join(names)}"
-                )
+                has = counted(len(item), "element")
+                raise DataError(f"{where} has {has}, and the model {len(names)} inputs: {', '.join(names)}")
             found, rest = dict(zip(names, item, strict=False)), item[len(names) :]
             if rest:
                 label = rest[0] if len(rest) == 1 else None
                 kept = "; class numbers are kept as labels" if len(rest) == 1 else ""
-                surplus = f"{len(rest)} element{'s' * (len(rest) > 1)}"
+                surplus = counted(len(rest), "element")
                 text = f"items have {surplus} more than the model has inputs, not fed to the model{kept}"
                 self._notes.warn("surplus", f"{self._what}: {text}")
         else:
@@ -235,5 +236,5 @@ def _labels(value: object, count: int, where: str) -> Array | None:
     except BadSample:
         return None
     if x.ndim == 1 and x.dtype.kind in "iu" and len(x) != count:
-        raise DataError(f"{where} has {count} samples and {len(x)} labels; hand one a sample")
+        raise DataError(f"{where} has {counted(count, 'sample')} and {counted(len(x), 'label')}; hand one a sample")
     return class_numbers(x, count)

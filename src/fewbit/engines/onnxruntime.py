@@ -119,7 +119,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 def _executed(name: str, op: str, types: str) -> Executed:
     moves_only = op.endswith("QuantizeLinear")
-    integer = op in INTEGER_INSIDE or (takes_integers(types) and op not in FLOAT_INSIDE and not moves_only)
+    integer = op.rpartition(".")[2] in INTEGER_INSIDE or (takes_integers(types) and op not in FLOAT_INSIDE and not moves_only)
     return Executed(name, op, types, integer)
 
 
@@ -136,10 +136,7 @@ def _node_times(events: list[dict[str, Any]], runs: int) -> list[NodeTime]:
             continue
         us = [c["dur"] for c in calls]
         each, rest = divmod(len(us), runs)
-        if rest:  # a loop that ends when its data say so
-            per_run = [sum(us) / runs]
-        else:
-            per_run = [sum(us[i : i + each]) for i in range(WARM_UP * each, len(us), each)]
+        per_run = [sum(us[i : i + each]) for i in range(WARM_UP * each, len(us) - rest, each)]
         types = " ".join(short(kind) for t in args["input_type_shape"] for kind in t)
         times.append(NodeTime(name, args["op_name"], types, float(median(per_run))))
     return times

@@ -79,7 +79,7 @@ def self_contained(model: Model, *, max_proto: int = MAX_PROTO) -> Iterator[byte
 def read_nodes(path: str | Path) -> list[tuple[str, str, list[str]]]:
     """Name, operator (with its domain unless standard) and input types of each node of the main graph.
 
-    Types are numpy-like words: "float32", "uint8", "int8"; "" where the file does not tell.
+    Types are words as numpy has them: "float32", "uint8"; "" where neither the file nor the operators before it tell.
     """
     graph = onnx.load(path, load_external_data=False).graph
     types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
@@ -88,8 +88,20 @@ def read_nodes(path: str | Path) -> list[tuple[str, str, list[str]]]:
     for node in graph.node:
         op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
         known = [ir.DataType(types.get(name, 0)) for name in node.input if name]
+        made = int(_made(node.op_type, known))
+        for name in node.output:  # engines do not note the types of what they inserted themselves
+            types[name] = types.get(name, 0) or made
         found.append((node.name, op, ["" if t == ir.DataType.UNDEFINED else t.name.lower() for t in known]))
     return found
+
+
+def _made(op: str, types: list[ir.DataType]) -> ir.DataType:
+    """Type of an output: of a quantized operator that of the last zero point, else that of the first known input."""
+    known = [t for t in types if t != ir.DataType.UNDEFINED] or [ir.DataType.UNDEFINED]
+    if op == "DequantizeLinear":
+        return ir.DataType.FLOAT
+    small = [t for t in known if t.is_integer() and t.bitwidth <= 16]
+    return small[-1] if op.startswith("Q") and small else known[0]
 
 
 def _nbytes(value: ir.Value) -> int:

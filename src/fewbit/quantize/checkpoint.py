@@ -62,7 +62,9 @@ class Checkpoint:
                 data = {k: found[k] for k in found.files}
             key, batches = str(data["key"]), int(data["batches"])
         except (OSError, ValueError, KeyError, EOFError) as e:
-            raise PlanError(f"{self.path} is not a checkpoint of fewbit, or is damaged: {e}; delete it to start over") from e
+            raise PlanError(
+                f"{self.path} is not a checkpoint of fewbit, or is damaged: {e}; delete it to start over"
+            ) from e
         if key != self.key:
             raise PlanError(f"{self.path} belongs to another network or other settings; delete it to start over")
         for i, group in enumerate(sorted(observers)):

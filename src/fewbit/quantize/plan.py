@@ -140,7 +140,9 @@ def _add_constant(node: Node, value: Value, draft: _Draft, spec: QuantSpec, role
 
     Used by several nodes in the same format it is stored once; otherwise each use gets an entry of its own.
     """
-    entry = ValuePlan(spec, role, value.name, f"{'weight' if role == 'weight' else 'constant'} of {node.name}", observe=False)
+    entry = ValuePlan(
+        spec, role, value.name, f"{'weight' if role == 'weight' else 'constant'} of {node.name}", observe=False
+    )
     if role == "act":
         data = const(value)
         lo, hi = (float(data.min()), float(data.max())) if data is not None and data.size else (0.0, 0.0)
@@ -204,4 +206,3 @@ def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str,
     if grain in ("channel", "group") and axis is not None:
         return replace(spec, granularity="channel", axis=axis)
     return spec
-

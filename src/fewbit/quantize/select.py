@@ -1,10 +1,10 @@
 """Which nodes become integer, and the reason for each verdict.
 
-    legal    a row of the target fits, types and constants are right, the user did not exclude it
-    absorbed an activation right behind such a node, which the engine merges into it
-    pays     (smart) the row's measured factor is below 1
-    between  (smart) a support operator whose inputs all come from integer nodes, with an integer node behind it;
-             repeated until nothing changes, so the answer is the largest set for which all of this holds
+legal    a row of the target fits, types and constants are right, the user did not exclude it
+absorbed an activation right behind such a node, which the engine merges into it
+pays     (smart) the row's measured factor is below 1
+between  (smart) a support operator whose inputs all come from integer nodes, with an integer node behind it;
+repeated until nothing changes, so the answer is the largest set for which all of this holds
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def _too_small(weight: Value, known: NodeFacts, config: QuantConfig) -> str:
     if size < config.min_quant_weight_size:
         return f"its weight has {size} elements, fewer than min_quant_weight_size {config.min_quant_weight_size}"
     if known.channels is not None and known.channels < config.min_quant_weight_channel:
-        return f"it has {known.channels} channels, fewer than min_quant_weight_channel {config.min_quant_weight_channel}"
+        return (
+            f"it has {known.channels} channels, fewer than min_quant_weight_channel {config.min_quant_weight_channel}"
+        )
     return ""
 
 

@@ -193,7 +193,9 @@ class _Job:
         finally:
             self.idle.put(worker)
 
-    def _learn(self, observers: Observers, outputs: Mapping[str, Array], feeds: Mapping[str, Array], batch: Any) -> None:
+    def _learn(
+        self, observers: Observers, outputs: Mapping[str, Array], feeds: Mapping[str, Array], batch: Any
+    ) -> None:
         self.bytes_per_sample = max(
             self.bytes_per_sample,
             sum(x.nbytes for x in outputs.values()) // max(1, len(next(iter(feeds.values()), (0,)))),
@@ -231,7 +233,7 @@ class _Job:
         return first.observers
 
 
-# -- the user's own collector -------------------------------------------------------------------------------------------
+# -- the user's own collector -------------------------------------------------------------------------------------
 
 
 def _with_collector(
@@ -292,5 +294,3 @@ def collected(plan: Plan, collector: CalibrationCollector) -> dict[str, tuple[fl
             old = ranges.get(group, (lo, hi))
             ranges[group] = (min(lo, old[0]), max(hi, old[1]))
     return ranges
-
-

@@ -1,0 +1,60 @@
+# make demo       quantize the network that comes along, and see what it cost (needs Python 3.11 or later, nothing else)
+# make test       lint, types, tests: what continuous integration runs
+# make test-all   the same with the slow tests
+# make fix        let ruff sort imports and lay out the code
+# make bench      list the measurements and how to run one
+# make clean      remove the environments and caches
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+DEMO := .venv
+TEST := .venv-test
+RUN := $(TEST)/bin/python -m
+PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# an environment of the caller must not leak into ours
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all check fix bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(DEMO)/installed
+	@$(DEMO)/bin/fewbit demo
+
+test: check
+	$(RUN) pytest -n 2 -q
+
+test-all: check
+	$(RUN) pytest -n 2 -q -m ""
+
+check: $(TEST)/installed
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+fix: $(TEST)/installed
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench:
+	@for script in $(wildcard bench/*.py); do \
+	    printf '%-28s %s\n' "$$script" "$$(sed -n '1s/^"""//p' "$$script" | sed 's/"""$$//')"; done
+	@printf '\nTo run one: %s -m venv .venv-bench && .venv-bench/bin/pip install -c constraints.txt -e ".[bench]"\n' "$(notdir $(PYTHON))"
+	@printf '            .venv-bench/bin/python bench/NAME.py\n'
+
+clean:
+	rm -rf .venv .venv-test .venv-bench .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# An environment is finished when its stamp is there; an interrupted one is made anew.
+$(DEMO)/installed: pyproject.toml constraints.txt
+	@echo "installing fewbit into $(DEMO) (once)"
+	@$(PYTHON) -m venv --clear $(DEMO)
+	@$(DEMO)/bin/python $(PIP) --editable .
+	@touch $@
+
+$(TEST)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(TEST)
+	$(TEST)/bin/python $(PIP) --editable '.[dev]'
+	touch $@

@@ -1,0 +1,96 @@
+"""What the bench scripts share: the machine in words, child processes, timing in turns, result files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("fewbit", "onnxruntime", "openvino", "onnx", "onnx-ir", "numpy", "numba", "nncf")
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, its integer instructions, cores, and the versions of what is compared."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text("utf-8") if info.exists() else ""
+    model = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    words = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+    return {
+        "cpu": model or platform.processor(),
+        "flags": [f for f in FLAGS if f in words],
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {p: v for p in PACKAGES if (v := installed(p))},
+    }
+
+
+def installed(package: str) -> str:
+    """Version of a package, empty if it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def child(python: str, script: Path, *args: str, timeout: float = 1200, threads: int = 2) -> dict[str, Any]:
+    """Run a script in a process of its own; it prints one JSON line last. A failure comes back as {"error": …}."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    found = subprocess.run(
+        [python, str(script), *args], capture_output=True, text=True, timeout=timeout, env=env, check=False
+    )
+    lines = [line for line in found.stdout.splitlines() if line.startswith("{")]
+    if found.returncode or not lines:
+        last = (found.stderr.strip() or found.stdout.strip()).splitlines()[-1:]
+        return {"error": last[0][:200] if last else f"exit code {found.returncode}"}
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer
+
+
+def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3) -> dict[str, float]:
+    """Median seconds of each, timed in turns so that drift of the machine hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for n in range(warmup + rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if n >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return {name: median(t) for name, t in times.items()}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell(c) for c in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def cell(value: object) -> str:
+    """Numbers short, nothing as a dash."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)
+
+
+def write(name: str, data: Mapping[str, Any], text: str) -> None:
+    """Keep a result: `<name>.json` for machines, `<name>.md` for people, both with the machine on top."""
+    RESULTS.mkdir(exist_ok=True)
+    here = machine()
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": here, **data}, indent=1) + "\n", "utf-8")
+    versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items())
+    head = f"{here['cpu']}, {here['cores']} cores, {' '.join(here['flags'])}; {versions}; {here['date']}"
+    (RESULTS / f"{name}.md").write_text(f"# {name}\n\n{head}\n\n{text}\n", "utf-8")
+    print(text, file=sys.stdout)

@@ -1,0 +1,176 @@
+"""What each operator costs in integers, and what the engine then really runs.
+
+    python bench/operators.py onnxruntime|openvino [--only TEXT] [--rounds N]
+
+prints the table behind `pays` and `slow` of the targets and writes results/operators-<engine>.json and .md.
+One thread; float and all quantized variants take turns; a ratio is the median over the rounds of int8 ÷ float.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from operator_graphs import CORE, FLOAT, SUPPORT, Case, Net, Types
+
+from fewbit.core.runner import Runner
+from fewbit.engines import onnxruntime, openvino
+from fewbit.errors import EngineError
+from fewbit.graph.files import from_proto
+from fewbit.graph.model import Model
+
+BEST = Types("u8", "s8")
+MIXES = (
+    BEST,
+    Types("u8", "s8", channel=False),
+    Types("u8", "u8", channel=False),
+    Types("s8", "s8"),
+    Types("s8", "s8", channel=False),
+    Types("u16", "s8"),
+)
+OPENERS = {
+    "onnxruntime": {"": onnxruntime.open_onnxruntime},
+    "openvino": {
+        "f32": lambda m: openvino.open_openvino(m, precision="f32"),
+        "default": lambda m: openvino.open_openvino(m),
+    },
+}
+EDGES = {"onnxruntime": "int", "openvino": "float"}
+SLICE = 0.004
+"""Seconds that one turn of one variant takes at least."""
+
+
+def graphs(case: Case, edges: str) -> dict[str, Net]:
+    """The variants of a case by name."""
+    nets = {"float": Net(FLOAT)}
+    if not case.support:
+        return nets | {str(t): Net(t, edges=edges) for t in MIXES}
+    nets |= {str(t): Net(t, edges=edges) for t in (BEST, Types("s8", "s8"))}
+    return nets | {f"op {how}": Net(BEST, leave=how, edges=edges) for how in ("float", "bare")}
+
+
+def measure(case: Case, engine: str, rounds: int) -> dict[str, dict[str, Any]]:
+    """Variant → ms, ratio to float, what ran; a refused variant has the reason instead."""
+    found: dict[str, dict[str, Any]] = {}
+    turns = {}
+    for name, net in graphs(case, EDGES[engine]).items():
+        case.build(net)
+        for tag, opener in OPENERS[engine].items():
+            key = f"{tag} {name}".strip()
+            try:
+                model = from_proto(net.proto())
+                runner = opener(model)
+                feeds = feeds_of(model)
+                runner.run(feeds)
+            except EngineError as e:
+                found[key] = {"refused": str(e)[:200]}
+                continue
+            turns[key] = (runner, feeds)
+            found[key] = {"runs": [f"{e.op.split('.')[-1]}[{e.types}]{'*' * e.integer}" for e in runner.executed()]}
+    times = take_turns(turns, rounds)
+    for key, ms in times.items():
+        tag = next(t for t in sorted(OPENERS[engine], reverse=True) if key.startswith(t))
+        ratios = [a / b for a, b in zip(ms, times[f"{tag} float".strip()], strict=True)]
+        found[key] |= {"ms": round(median(ms), 4), "ratio": round(median(ratios), 3)}
+    return found
+
+
+def feeds_of(model: Model) -> dict[str, np.ndarray[Any, Any]]:
+    """Random numbers that use the whole range of integers; row numbers for an embedding."""
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for i in model.inputs:
+        shape = [d if isinstance(d, int) else 1 for d in i.shape]
+        if i.dtype.kind == "f":
+            feeds[i.name] = rng.standard_normal(shape).astype(i.dtype)
+        else:
+            wide = i.dtype.itemsize > 2
+            low, high = (0, 30000) if wide else (np.iinfo(i.dtype).min, np.iinfo(i.dtype).max)
+            feeds[i.name] = rng.integers(low, high, shape).astype(i.dtype)
+    return feeds
+
+
+def take_turns(turns: dict[str, tuple[Runner, Any]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a run, one number for each round."""
+    repeat = {}
+    for key, (runner, feeds) in turns.items():
+        runner.run(feeds)
+        start = time.perf_counter()
+        runner.run(feeds)
+        repeat[key] = max(1, round(SLICE / (time.perf_counter() - start)))
+    times: dict[str, list[float]] = {key: [] for key in turns}
+    for _ in range(rounds):
+        for key, (runner, feeds) in turns.items():
+            start = time.perf_counter()
+            for _ in range(repeat[key]):
+                runner.run(feeds)
+            times[key].append((time.perf_counter() - start) / repeat[key] * 1000)
+    return times
+
+
+def machine() -> dict[str, Any]:
+    """The processor and what of it matters here."""
+    info: dict[str, str] = {}
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        info = {k.strip(): v.strip() for k, v in (line.split(":", 1) for line in lines if ":" in line)}
+    flags = [f for f in info.get("flags", "").split() if f.startswith(("avx", "amx", "fma"))]
+    return {
+        "cpu": info.get("model name", platform.processor()),
+        "family": f"{info.get('vendor_id', '')} family {info.get('cpu family', '')} model {info.get('model', '')}",
+        "flags": flags,
+        "threads": 1,
+        "versions": {p: version(p) for p in ("onnxruntime", "openvino", "onnx", "numpy")},
+    }
+
+
+def lines_of(case: str, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Markdown rows; `*` marks operators that compute in integers."""
+    rows = []
+    for key, f in found.items():
+        if "refused" in f:
+            rows.append(f"| {case} | {key} | – | – | refused: {f['refused']} |")
+            continue
+        ops: dict[str, int] = {}
+        for op in f["runs"]:
+            ops[op] = ops.get(op, 0) + 1
+        ran = ", ".join(f"{n}× {op}" if n > 1 else op for op, n in ops.items())
+        rows.append(f"| {case} | {key} | {f['ms']:.3f} | {f['ratio']:.2f} | {ran} |")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("engine", choices=sorted(OPENERS))
+    parser.add_argument("--only", default="", help="cases whose name contains this; nothing is written then")
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+    head = ["| case | types | ms | ÷ float | what runs (* in integers) |", "|---|---|---|---|---|"]
+    print("\n".join(head))
+    table, rows = {}, []
+    for case in (*CORE, *SUPPORT):
+        if args.only.lower() in case.name.lower():
+            table[case.name] = measure(case, args.engine, args.rounds)
+            rows += lines_of(case.name, table[case.name])
+            print("\n".join(rows[-len(table[case.name]) :]), flush=True)
+    if args.only:
+        return
+    out = Path(__file__).parent / "results" / f"operators-{args.engine}"
+    out.parent.mkdir(exist_ok=True)
+    about = machine()
+    text = f"# Operators on {args.engine}\n\n{about['cpu']} ({about['family']}), {' '.join(about['flags'])}; 1 thread; "
+    text += ", ".join(f"{k} {v}" for k, v in about["versions"].items()) + ".\n"
+    text += "Float I/O\n" if EDGES[args.engine] == "float" else ""
+    out.with_suffix(".json").write_text(json.dumps({"machine": about, "cases": table}, indent=1, ensure_ascii=False) + "\n")
+    out.with_suffix(".md").write_text(text + "\n" + "\n".join(head + rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

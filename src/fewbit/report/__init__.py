@@ -1,0 +1,1 @@
+"""What quantizing cost: per layer, in accuracy, in time. Engines are handed in as Runners, never imported."""

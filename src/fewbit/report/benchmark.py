@@ -1,0 +1,195 @@
+"""How fast networks are, against each other: interleaved rounds, medians, ratios.
+
+    round 1   A A A │ B B B        slices of some runs each, one after the other
+    round 2   B B B │ A A A        order turned around, so that a drift of the machine hits both alike
+    …
+    time      median over rounds of slice ÷ runs
+    ratio     median over rounds of B's time ÷ A's time in the same round: what a slow phase of the machine
+              does to both cancels out
+
+`low` and `high` are quartiles over the rounds. A slice takes `SLICE` seconds or one run, whichever is longer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewbit.core.runner import Feeds, Runner
+from fewbit.errors import ConfigError, UsageError, one_of
+from fewbit.report.tables import number, plain, table, times
+
+SLICE = 0.02
+LEAST_ROUNDS = 7
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One network at one batch size.
+
+    Args:
+        name: of the network. batch: samples in a run.
+        ms: median milliseconds of a run; ms_low, ms_high: its quartiles.
+        throughput: samples a second.
+        ratio: median of this time ÷ that of the network measured against; ratio_low, ratio_high: its quartiles.
+        rounds: slices measured. runs: in one slice.
+    """
+
+    name: str
+    batch: int
+    ms: float
+    ms_low: float
+    ms_high: float
+    throughput: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    rounds: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All timings, by batch size, in the order of the networks.
+
+    Args:
+        against: the network that ratios refer to. about: how it was measured, for people ("1 thread, …").
+    """
+
+    timings: tuple[Timing, ...]
+    against: str
+    about: str = ""
+
+    def timing(self, name: str, batch: int | None = None) -> Timing:
+        """Of one network, at the given or the first batch size."""
+        one_of("network", name, dict.fromkeys(t.name for t in self.timings))
+        found = {t.batch: t for t in self.timings if t.name == name}
+        if batch is not None and batch not in found:
+            raise ConfigError(f"batch size {batch} was not measured; there are {', '.join(map(str, found))}")
+        return found[batch] if batch is not None else next(iter(found.values()))
+
+    def ratio(self, name: str, batch: int | None = None) -> float:
+        """Latency of one network ÷ that of `against`: below 1 is faster."""
+        return self.timing(name, batch).ratio
+
+    def text(self) -> str:
+        """A table, one line for each network and batch size."""
+        head = ("<network", ">batch", ">ms", ">quartiles", ">samples/s", f">against {self.against}", ">quartiles")
+        rows = [
+            (t.name, str(t.batch), number(t.ms, 3), f"{number(t.ms_low, 3)}–{number(t.ms_high, 3)}",
+             number(t.throughput, 1), times(t.ratio), f"{number(t.ratio_low)}–{number(t.ratio_high)}")
+            for t in self.timings
+        ]  # fmt: skip
+        about = f"{self.about}; " if self.about else ""
+        return f"{about}interleaved, medians; against: latency ratio, below 1 is faster\n{table(head, rows)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain dicts."""
+        found: dict[str, Any] = plain(self)
+        return found
+
+
+def benchmark(
+    runners: Mapping[str, Runner],
+    feeds_by_batch: Mapping[int, Feeds],
+    *,
+    against: str | None = None,
+    warmup: int = 5,
+    min_time: float = 1.0,
+    rounds: int | None = None,
+    about: str = "",
+    clock: Clock = time.perf_counter,
+) -> Benchmark:
+    """Time networks against each other.
+
+    Args:
+        runners: name → network, loaded.
+        feeds_by_batch: batch size → what a run is fed with; all networks take the same.
+        against: name of the network that ratios refer to; default: the first.
+        warmup: runs of each network, at each batch size, that do not count.
+        min_time: seconds to measure each network for, at each batch size, in at least `LEAST_ROUNDS` rounds.
+        rounds: measure exactly this many rounds instead.
+        about: a word on the circumstances, for the report.
+        clock: gives seconds.
+
+    Raises:
+        UnknownName: `against` is no network. ConfigError: a number out of range. EngineError: a run failed.
+    """
+    if not runners or not feeds_by_batch:
+        raise UsageError("benchmark needs at least one network and one batch size")
+    base = one_of("network", against, runners) if against is not None else next(iter(runners))
+    if warmup < 0:
+        raise ConfigError(f"warmup is {warmup}; it must be 0 or more")
+    if rounds is not None and rounds < 1:
+        raise ConfigError(f"rounds is {rounds}; it must be 1 or more")
+    if not (min_time > 0 and math.isfinite(min_time)):
+        raise ConfigError(f"min_time is {min_time}; it must be a number of seconds over 0")
+    found = []
+    for batch, feeds in feeds_by_batch.items():
+        runs = {name: _runs_in_a_slice(r, feeds, warmup, clock) for name, r in runners.items()}
+        seconds = _rounds(runners, feeds, runs, min_time, rounds, clock)
+        for name in runners:
+            found.append(_timing(name, batch, seconds[name], seconds[base], runs[name]))
+    return Benchmark(tuple(found), base, about)
+
+
+def _runs_in_a_slice(runner: Runner, feeds: Feeds, warmup: int, clock: Clock) -> int:
+    """Warm up, then see how many runs a slice takes. One extra run, since a first run may allocate."""
+    for _ in range(warmup):
+        runner.run(feeds)
+    took = _slice(runner, feeds, 1, clock)
+    return max(1, math.ceil(SLICE / took)) if took > 0 else 1
+
+
+def _slice(runner: Runner, feeds: Feeds, runs: int, clock: Clock) -> float:
+    start = clock()
+    for _ in range(runs):
+        runner.run(feeds)
+    return (clock() - start) / runs
+
+
+def _rounds(
+    runners: Mapping[str, Runner],
+    feeds: Feeds,
+    runs: Mapping[str, int],
+    min_time: float,
+    rounds: int | None,
+    clock: Clock,
+) -> dict[str, list[float]]:
+    """Seconds of a run, for each network and round."""
+    found: dict[str, list[float]] = {name: [] for name in runners}
+    spent = dict.fromkeys(runners, 0.0)
+    done = 0
+    while done < rounds if rounds is not None else done < LEAST_ROUNDS or min(spent.values()) < min_time:
+        for name in list(runners)[:: -1 if done % 2 else 1]:
+            took = _slice(runners[name], feeds, runs[name], clock)
+            found[name].append(took)
+            spent[name] += took * runs[name]
+        done += 1
+    return found
+
+
+def _timing(name: str, batch: int, seconds: list[float], base: list[float], runs: int) -> Timing:
+    low, mid, high = (float(v) for v in np.quantile(seconds, (0.25, 0.5, 0.75)))
+    ratios = [a / b if b else math.nan for a, b in zip(seconds, base, strict=True)]
+    r_low, ratio, r_high = (float(v) for v in np.quantile(ratios, (0.25, 0.5, 0.75)))
+    return Timing(
+        name=name,
+        batch=batch,
+        ms=mid * 1e3,
+        ms_low=low * 1e3,
+        ms_high=high * 1e3,
+        throughput=batch / mid if mid else math.nan,
+        ratio=ratio,
+        ratio_low=r_low,
+        ratio_high=r_high,
+        rounds=len(seconds),
+        runs=runs,
+    )

@@ -1,0 +1,169 @@
+"""What is in a model, and what each target could do with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fewbit.config import QuantConfig
+from fewbit.core.target import Target
+from fewbit.graph.files import QUANTIZED_OPS
+from fewbit.graph.model import Model, is_const, op_name
+from fewbit.quantize.select import select
+from fewbit.report.reasons import Group, Kept, grouped
+from fewbit.report.tables import listed, pairs, plain, short, size, table, wrapped
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node of the main graph. `weights`: numbers in its constants, shared ones counted at each user."""
+
+    name: str
+    op: str
+    weights: int
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What one target can do.
+
+    Args:
+        target: its name. checked: where its rows were measured.
+        nodes: of the fused graph. integer: of these can become integer, those merged into others included.
+        core: of these carry the cost. smart: of these quantize_mode smart takes.
+        operators: operator → (how many of its nodes can become integer, how many there are).
+        kept: the nodes that cannot, by reason.
+    """
+
+    target: str
+    checked: str
+    nodes: int
+    integer: int
+    core: int
+    smart: int
+    operators: Mapping[str, tuple[int, int]]
+    kept: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model, described.
+
+    Args:
+        name: of its file. inputs, outputs: "name: dtype[shape]". opset: after loading.
+        operators: type → count, most frequent first; bodies of If, Loop and Scan included.
+        nodes: of the main graph; only these can become integer.
+        parameters: number of weights. nbytes: as stored.
+        quantized: integer operators that it holds already.
+        notes: what loading could not do. metadata: free text in the file.
+        targets: empty for a model that is quantized already.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int
+    operators: Mapping[str, int]
+    nodes: int
+    parameters: int
+    nbytes: int
+    quantized: tuple[str, ...]
+    notes: tuple[str, ...]
+    metadata: Mapping[str, str]
+    layers: tuple[Layer, ...]
+    targets: tuple[Coverage, ...]
+
+    def text(self, *, layers: bool = False) -> str:
+        """For people; `layers` lists every layer by name as well."""
+        lines = [("model", self.name or "(not from a file)"), ("opset", str(self.opset))]
+        for what, found in (("input", self.inputs), ("output", self.outputs)):
+            lines += [(what if i == 0 else "", x) for i, x in enumerate(found)]
+        lines += [
+            ("nodes", str(self.nodes)),
+            ("parameters", f"{self.parameters:,}"),
+            ("weights", size(self.nbytes)),
+            ("quantized", f"yes: {', '.join(self.quantized)}" if self.quantized else "no"),
+        ]
+        parts = [pairs(lines), *(f"note: {n}" for n in self.notes), "", self._operators()]
+        for t in self.targets:
+            parts += ["", f"{t.target} (measured: {t.checked}): after fusing, {t.integer} of {t.nodes} nodes can become "
+                      f"integer, {t.core} of them core; quantize_mode smart takes {t.smart}"]  # fmt: skip
+            for g in t.kept:
+                parts += wrapped(f"  {g}")
+        if layers:
+            rows = [(n.name, n.op, f"{n.weights:,}", listed(n.outputs)) for n in self.layers]
+            parts += ["", table(("<layer", "<op", ">weights", "<outputs"), rows)]
+        return "\n".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain dicts."""
+        found: dict[str, Any] = plain(self)
+        return found
+
+    def _operators(self) -> str:
+        """One line an operator; a column a target: how many can become integer, of those left after fusing."""
+        fused = [op for t in self.targets for op in t.operators]
+        rows = [
+            (short(op), str(self.operators.get(op, 0)), *(_of(t.operators.get(op)) for t in self.targets))
+            for op in dict.fromkeys([*self.operators, *fused])
+        ]
+        return table(("<operator", ">count", *(f">{t.target}" for t in self.targets)), rows)
+
+
+def _of(found: tuple[int, int] | None) -> str:
+    return f"{found[0]} of {found[1]}" if found else "-"
+
+
+def inspect(model: Model, fused: Model, targets: Mapping[str, Target]) -> Inspection:
+    """Describe a model.
+
+    Args:
+        model: float or quantized.
+        fused: its fused form, which quantizing starts from; coverage is told for this one.
+        targets: name → target to tell the coverage of.
+    """
+    counts = model.op_counts()
+    quantized = tuple(sorted({op.rsplit(".", 1)[-1] for op in counts} & QUANTIZED_OPS))
+    return Inspection(
+        name=model.path.name if model.path else "",
+        inputs=tuple(str(i) for i in model.inputs),
+        outputs=tuple(str(o) for o in model.outputs),
+        opset=model.opset,
+        operators=dict(sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))),
+        nodes=len(model.nodes),
+        parameters=model.parameters,
+        nbytes=model.nbytes,
+        quantized=quantized,
+        notes=tuple(model.notes),
+        metadata=dict(model.metadata),
+        layers=tuple(_layer(n) for n in model.nodes),
+        targets=() if quantized else tuple(coverage(fused, t) for t in targets.values()),
+    )
+
+
+def coverage(model: Model, target: Target) -> Coverage:
+    """What a target could make of a fused float network, wherever legal, and what smart mode would."""
+    full = select(model, QuantConfig(quantize_mode="full", target=target.name), target)
+    smart = select(model, QuantConfig(quantize_mode="smart", target=target.name), target)
+    able = {*full.rules, *full.absorbed}
+    kept = [Kept(str(n.name), op_name(n), full.reasons[str(n.name)]) for n in model.nodes if n.name not in able]
+    whole, can = Counter(map(op_name, model.nodes)), Counter(op_name(n) for n in model.nodes if n.name in able)
+    return Coverage(
+        target=target.name,
+        checked=target.checked,
+        nodes=len(model.nodes),
+        integer=len(able),
+        core=sum(r.core for r in full.rules.values()),
+        smart=len({*smart.rules, *smart.absorbed}),
+        operators={op: (can[op], n) for op, n in sorted(whole.items(), key=lambda kv: (-kv[1], kv[0]))},
+        kept=tuple(grouped(kept)),
+    )
+
+
+def _layer(node: Any) -> Layer:
+    consts = [v.const_value for v in node.inputs if v is not None and is_const(v)]
+    weights = sum(int(c.size) for c in consts)
+    return Layer(str(node.name), op_name(node), weights, tuple(str(v.name) for v in node.outputs))

@@ -1,0 +1,39 @@
+"""Quantized: an integer network together with the plan that it follows and the report of what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewbit.core.plan import Plan
+from fewbit.graph.files import save_model, writing
+from fewbit.graph.model import Model
+from fewbit.report.summary import QuantReport
+
+
+class Quantized(Model):
+    """An integer network.
+
+    Args:
+        model: the graph. plan: what it follows, with ranges.
+
+    Attributes:
+        report: sizes, error and speed against the float network; None until it was verified.
+    """
+
+    def __init__(self, model: Model, plan: Plan, report: QuantReport | None = None) -> None:
+        super().__init__(model.ir, model.path, model.notes)
+        self.aliases = model.aliases
+        self.plan = plan
+        self.report = report
+
+    def save(self, path: str | Path) -> None:
+        """Write the ONNX file, and the plan beside it as `<name>.plan.json`; both or neither."""
+        path = Path(path)
+        with writing(path) as file:
+            save_model(self, file)
+            self.plan.save(file.with_name(plan_path(path).name))
+
+
+def plan_path(model: Path) -> Path:
+    """Where the plan of a model file lies: `net.onnx` → `net.plan.json`."""
+    return model.with_name(f"{model.stem}.plan.json")

@@ -1,0 +1,226 @@
+"""QuantReport: what a quantization gave and what it cost, and – loudly – when it did not work out.
+
+    slower    latency ÷ float latency ≥ 1        off      output cosine < 0.98, or NaN
+    vain      no layer became integer, or the result is not smaller
+
+Each of these is printed in a frame, with the layers to blame and what to try.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewbit.core.plan import Plan
+from fewbit.graph.model import Model, op_name
+from fewbit.report.benchmark import Timing
+from fewbit.report.comparison import Comparison, LayerError
+from fewbit.report.profile import ProfileRow
+from fewbit.report.reasons import Kept, grouped, kept_float
+from fewbit.report.tables import frame, number, pairs, plain, short, size, times, wrapped
+
+LEAST_COSINE = 0.98
+NAMED = 5
+"""Layers named in a frame."""
+
+CALIB_ADVICE = ("entropy", "percentile", "mse", "naive")
+"""Calibrators to try when the output is off, in this order, without the one that was used."""
+
+
+@dataclass(frozen=True)
+class QuantReport:
+    """One quantization, in numbers.
+
+    Args:
+        target: engine it was made for. config: the user's words.
+        size_float, size_quantized: bytes.
+        layers: nodes of the fused float network. quantized: how many of them became integer, merged ones included.
+        kept: the others, and why.
+        cosine, sqnr: of the worst output, float against quantized, on data; None if not measured, nan if the output
+            holds NaN or inf. batches: how many.
+        worst: values with the lowest SQNR. suspects: names of integer layers that add most noise themselves.
+        latency: of the quantized network, its ratio against float; None if not measured.
+        slowest: layers that take longer than in float, most time lost first.
+        warnings: what else the user should know.
+    """
+
+    target: str
+    size_float: int
+    size_quantized: int
+    layers: int
+    quantized: int
+    kept: tuple[Kept, ...] = ()
+    cosine: float | None = None
+    sqnr: float | None = None
+    batches: int = 0
+    worst: tuple[LayerError, ...] = ()
+    suspects: tuple[str, ...] = ()
+    latency: Timing | None = None
+    slowest: tuple[ProfileRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be said loudly."""
+        return not self.problems()
+
+    # -- the verdict ----------------------------------------------------------------------------------------------
+
+    @property
+    def slower(self) -> bool:
+        """Measured to be no faster than float."""
+        return self.latency is not None and self.latency.ratio >= 1
+
+    @property
+    def off(self) -> bool:
+        """Measured to answer something else than float does."""
+        return self.cosine is not None and not self.cosine >= LEAST_COSINE  # nan is off
+
+    def problems(self) -> list[str]:
+        """What went wrong, one sentence each, with the layers to blame; empty if all is well."""
+        found = []
+        if self.layers and not self.quantized:
+            found.append(f"NOTHING WAS QUANTIZED: all {self.layers} layers stay float.")
+        elif self.size_quantized >= self.size_float:
+            found.append(f"NOT SMALLER than float: {size(self.size_quantized)} against {size(self.size_float)}.")
+        if self.slower:
+            assert self.latency is not None
+            word = "SLOWER THAN FLOAT" if self.latency.ratio_low > 1 else "NOT FASTER THAN FLOAT"
+            text = f"{word} on this machine: {times(self.latency.ratio)} of its latency, batch {self.latency.batch}."
+            lost = [r for r in self.slowest if r.lost > 0][:NAMED]
+            found.append(text + _blame("Most time is lost in", [f"{r.layer} (+{number(r.lost, 0)} us)" for r in lost]))
+        if self.off:
+            assert self.cosine is not None
+            what = "THE OUTPUT HOLDS NaN OR inf" if math.isnan(self.cosine) else "THE OUTPUT IS OFF"
+            text = f"{what}: cosine against float {number(self.cosine, 4)}, it should be at least {LEAST_COSINE}."
+            named = [f"{short(e.node)} ({e.op}, {number(e.sqnr, 1)} dB)" for e in self.worst[:NAMED]]
+            found.append(text + _blame("Worst layers:", named))
+        return found
+
+    def advice(self) -> list[str]:
+        """What to try against the problems, most promising first."""
+        found = []
+        if self.layers and not self.quantized:
+            found.append("see the reasons above for what keeps the layers float")
+        if self.off:
+            if self.suspects:
+                found.append(
+                    f"keep the layers that add most noise in float: exclude_layers = {', '.join(self.suspects[:NAMED])}"
+                )
+            others = [m for m in CALIB_ADVICE if m != self.config.get("calib_mode", "naive")]
+            found.append(
+                f"calibrate differently: calib_mode = {' or '.join(others[:3])}; or on more, and typical, data"
+            )
+            found.append("see every layer: fewbit compare")
+        if self.slower and self.quantized:
+            if self.config.get("quantize_mode") == "full":
+                found.append("quantize only where it pays: quantize_mode = smart")
+            if self.config.get("quantized_dtype", "auto") != "auto":
+                found.append("let the target choose the type of activations: quantized_dtype = auto")
+            lost = [r.layer for r in self.slowest if r.lost > 0][:NAMED]
+            found.append(
+                f"keep the layers that lose time in float: exclude_layers = {', '.join(lost)}"
+                if lost
+                else "see which layers lose time, fewbit benchmark --profile, and keep them float with exclude_layers"
+            )
+        return found
+
+    # -- for people and machines ------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        """The report; problems last, framed, where the eye stops."""
+        ratio = self.size_quantized / self.size_float if self.size_float else None
+        lines = [
+            ("target", self.target),
+            ("layers", f"{self.quantized} of {self.layers} integer, {len(self.kept)} kept float"),
+            ("size", f"{size(self.size_float)} -> {size(self.size_quantized)} ({times(ratio)})"),
+            ("latency", self._latency()),
+            ("output", self._output()),
+        ]
+        parts = [pairs(lines)]
+        if self.kept:
+            parts.append("kept float:")
+            for g in grouped(self.kept):
+                parts += wrapped(f"  {g}")
+        for w in self.warnings:
+            parts += wrapped(f"warning: {w}")
+        problems = self.problems()
+        if problems:
+            steps = [f"  {i}. {a}" for i, a in enumerate(self.advice(), 1)]
+            parts += ["", frame([*problems, "", "What to try:", *steps])]
+        return "\n".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with the verdict, as plain dicts."""
+        found: dict[str, Any] = plain(self)
+        return found | {"ok": self.ok, "problems": self.problems(), "advice": self.advice() if not self.ok else []}
+
+    def _latency(self) -> str:
+        t = self.latency
+        if t is None:
+            return "not measured"
+        return f"{times(t.ratio)} of float ({number(t.ratio_low)}–{number(t.ratio_high)}), batch {t.batch}"
+
+    def _output(self) -> str:
+        if self.cosine is None:
+            return "not compared with float"
+        return f"cosine {number(self.cosine, 5)}, SQNR {number(self.sqnr, 1)} dB against float, {self.batches} batches"
+
+
+def summarize(
+    plan: Plan,
+    float_model: Model,
+    quant_model: Model,
+    *,
+    size_float: int | None = None,
+    size_quantized: int | None = None,
+    comparison: Comparison | None = None,
+    latency: Timing | None = None,
+    slowest: Sequence[ProfileRow] = (),
+    warnings: Iterable[str] = (),
+) -> QuantReport:
+    """Put together what is known about a quantization.
+
+    Args:
+        float_model: the original, or its fused form. quant_model: what became of it.
+        size_float, size_quantized: bytes of the files; default: of the weights.
+        comparison: float against quantized, best on data that was not calibrated on.
+        latency: of the quantized network, measured against float.
+        slowest: rows of `profile_pair`.
+    """
+    ops = {str(n.name): op_name(n) for m in (quant_model, float_model) for n in m.nodes}
+    integer = [name for name, n in plan.nodes.items() if n.quantized]
+    return QuantReport(
+        target=plan.target,
+        size_float=float_model.nbytes if size_float is None else size_float,
+        size_quantized=quant_model.nbytes if size_quantized is None else size_quantized,
+        layers=len(plan.nodes),
+        quantized=len(integer),
+        kept=kept_float(plan, ops),
+        cosine=comparison.cosine if comparison else None,
+        sqnr=comparison.sqnr if comparison else None,
+        batches=comparison.batches if comparison else 0,
+        worst=tuple(comparison.worst(NAMED)) if comparison else (),
+        suspects=suspects(plan, comparison) if comparison else (),
+        latency=latency,
+        slowest=tuple(slowest),
+        warnings=tuple(warnings),
+        config=plan.config,
+    )
+
+
+def suspects(plan: Plan, comparison: Comparison) -> tuple[str, ...]:
+    """Integer layers that add most noise; what was merged into another stands under that one's name."""
+    found = []
+    for e in comparison.suspects(len(comparison.layers)):
+        verdict = plan.nodes.get(e.node)
+        if verdict is not None and verdict.quantized:
+            found.append(verdict.absorbed_by or e.node)
+    return tuple(dict.fromkeys(found))[:NAMED]
+
+
+def _blame(what: str, names: list[str]) -> str:
+    return f" {what} {', '.join(names)}." if names else ""

@@ -1,0 +1,67 @@
+"""Check a quantized network against its float original, on this machine, and report: error, speed, who is to blame.
+
+Layers are compared only if the output is off, and profiled only if it is not faster: naming names costs time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fewbit.core.plan import Plan
+from fewbit.core.runner import Runner
+from fewbit.data.base import Batch
+from fewbit.errors import EmptyData
+from fewbit.graph.model import Model
+from fewbit.report.benchmark import benchmark
+from fewbit.report.compare import Open, compare
+from fewbit.report.profile import profile_pair
+from fewbit.report.summary import NAMED, QuantReport, summarize, suspects
+
+SECONDS = 0.3
+"""To time each of the two networks for, at least."""
+
+
+def verify_quantized(
+    float_model: Model,
+    quant_model: Model,
+    plan: Plan,
+    batches: Sequence[Batch],
+    open: Open,
+    *,
+    fused: Model | None = None,
+    seconds: float = SECONDS,
+) -> QuantReport:
+    """Run both networks, compare their outputs and their speed.
+
+    Args:
+        float_model: the original; what is fast or right is told against this one.
+        batches: a few, best of data that was not calibrated on; the first is what is timed.
+        open: loads a model into an engine.
+        fused: the network that the plan was made for, to name layers; default: the original.
+        seconds: see `SECONDS`.
+
+    Raises:
+        EmptyData: no batch. EngineError: an engine refuses a network or the data.
+    """
+    if not batches:
+        raise EmptyData("there is no batch to check the quantized network on")
+    opened: dict[int, Runner] = {}
+
+    def once(model: Model) -> Runner:
+        if id(model) not in opened:
+            opened[id(model)] = open(model)
+        return opened[id(model)]
+
+    comparison = compare(float_model, quant_model, batches, once, layers=False)
+    runners = {"float": once(float_model), "quantized": once(quant_model)}
+    first = batches[0]
+    latency = benchmark(runners, {len(first.names): first.feeds}, min_time=seconds).timing("quantized")
+    report = summarize(plan, float_model, quant_model, comparison=comparison, latency=latency)
+    if report.off:
+        inner = compare(fused or float_model, quant_model, batches, open)
+        report = replace(report, worst=tuple(inner.worst(NAMED)), suspects=suspects(plan, inner))
+    if report.slower:
+        rows = profile_pair(runners["float"], runners["quantized"], first.feeds, model=fused or float_model).rows
+        report = replace(report, slowest=rows)
+    return report
