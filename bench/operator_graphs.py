@@ -47,11 +47,13 @@ class Net:
         leave: "" = quantize the operator under test too; "float" = keep it float between Q and DQ, by asking for the
             shape of its output, so that ONNX Runtime finds a reader that is no Q; "bare" = no Q/DQ in front of it.
         edges: "int" = integer graph inputs and outputs, "float" = Q and DQ inside.
+        free: leave the batch open, without which a shape is a constant.
     """
 
     types: Types
     leave: str = ""
     edges: str = "int"
+    free: bool = True
     nodes: list[Any] = field(default_factory=list)
     inits: list[Any] = field(default_factory=list)
     ins: list[Any] = field(default_factory=list)
@@ -88,7 +90,7 @@ class Net:
         return 0 if self.types.act == "u8" else None
 
     def input(self, shape: list[Any]) -> str:
-        name = self.name("x")
+        name, shape = self.name("x"), [1 if d == "n" and not self.free else d for d in shape]
         if not self.types.act or self.edges == "float":
             self.ins.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
             return self.q(name)
@@ -132,7 +134,9 @@ class Net:
 
     def weight(self, shape: list[int], axis: int, fan: int | None = None) -> str:
         """A weight with its DQ; `axis` is that of the output channels."""
-        w = self.rng.standard_normal(shape).astype(np.float32) / np.float32(np.sqrt(fan or np.prod(shape) / shape[axis]))
+        w = self.rng.standard_normal(shape).astype(np.float32) / np.float32(
+            np.sqrt(fan or np.prod(shape) / shape[axis])
+        )
         if not self.types.weight:
             return self.const(w, "w")
         kind, zero = ELEMENT[self.types.weight]
@@ -342,7 +346,7 @@ def _pair(op: str, channels: int = 64, scales: Any = (0.02, 0.03, 0.04), act: st
     return build
 
 
-def _narrow(shape: list[Any], kernel: list[int], groups: int, act: str = "") -> Build:
+def _narrow(shape: list[Any], kernel: list[int], groups: int) -> Build:
     """1×1 conv → grouped conv → 1×1 conv; left in float it keeps float weights."""
 
     def build(net: Net) -> None:
@@ -350,14 +354,27 @@ def _narrow(shape: list[Any], kernel: list[int], groups: int, act: str = "") -> 
         a = net.before(net.conv(net.input(shape), c, c, [1] * len(kernel)))
         net.types = FLOAT if net.leave else own
         y = net.conv(a, c, c, kernel, groups)
-        net.types, net.leave = own, ""
-        net.output(net.conv(net.q(y), c, c, [1] * len(kernel)))
+        net.types = own
+        net.output(net.conv(net.after(y), c, c, [1] * len(kernel)))
 
     return build
 
 
-def _one(op: str, *consts: Any, **attrs: Any) -> Callable[[Net, str], str]:
+def _one(op: str, *consts: Any, **attrs: Any) -> Make:
     return lambda net, x: str(net.node(op, [x, *(net.const(c) for c in consts)], **attrs))
+
+
+def _constant(op: str) -> Make:
+    """With one number for each channel, quantized like an activation."""
+
+    def make(net: Net, x: str) -> str:
+        if not net.types.act or net.leave:
+            return str(net.node(op, [x, net.const(np.full((1, 64, 1, 1), 0.5, np.float32))]))
+        kind, zero = ELEMENT[net.types.act]
+        q = net.const(np.full((1, 64, 1, 1), zero + 25, kind))
+        return str(net.node(op, [x, net.dequantized(q, net.params("c", 0.02), 0.02)]))
+
+    return make
 
 
 def _shuffle(net: Net, x: str) -> str:
@@ -425,8 +442,8 @@ COMPUTES = {  # operator, and whether its range starts at 0
     "Sigmoid": (_one("Sigmoid"), True),
     "Tanh": (_one("Tanh"), False),
     "HardSwish": (_one("HardSwish"), False),
-    "Add a constant": (_one("Add", np.full((1, 64, 1, 1), 0.5, np.float32)), False),
-    "Mul by a constant": (_one("Mul", np.full((1, 64, 1, 1), 0.5, np.float32)), False),
+    "Add a constant": (_constant("Add"), False),
+    "Mul by a constant": (_constant("Mul"), False),
 }
 SUPPORT = (
     *(Case(name, name.split()[0], _between(f, c, k), support=True) for name, (f, c, k) in MOVES.items()),
@@ -435,8 +452,10 @@ SUPPORT = (
     Case("depthwise 3×3 between", "Conv", _narrow(["n", 96, 56, 56], [3, 3], 96), support=True),
     Case("depthwise 5×5 between", "Conv", _narrow(["n", 240, 28, 28], [5, 5], 240), support=True),
     Case("depthwise 1-D 9 between", "Conv", _narrow(["n", 256, 1024], [9], 256), support=True),
-    Case("grouped 3×3 32 groups between", "Conv", _narrow(["n", 128, 28, 28], [3, 3], 32), support=True),
-    Case("grouped 3×3 4 groups between", "Conv", _narrow(["n", 128, 28, 28], [3, 3], 4), support=True),
+    *(
+        Case(f"grouped 3×3 {128 // g} channels a group, between", "Conv", _narrow(["n", 128, 28, 28], [3, 3], g), True)
+        for g in (32, 16, 8, 4)
+    ),
     Case("Flatten", "Flatten", _flatten, support=True),
     Case("Split", "Split", _split, support=True),
     Case("GlobalAveragePool", "GlobalAveragePool", _global, support=True),

@@ -42,25 +42,26 @@ OPENERS = {
         "default": lambda m: openvino.open_openvino(m),
     },
 }
-EDGES = {"onnxruntime": "int", "openvino": "float"}
 SLICE = 0.004
 """Seconds that one turn of one variant takes at least."""
 
 
-def graphs(case: Case, edges: str) -> dict[str, Net]:
+def graphs(case: Case, engine: str) -> dict[str, Net]:
     """The variants of a case by name."""
-    nets = {"float": Net(FLOAT)}
+    how = {"edges": "int", "free": True} if engine == "onnxruntime" else {"edges": "float", "free": False}
+    nets = {"float": Net(FLOAT, **how)}
     if not case.support:
-        return nets | {str(t): Net(t, edges=edges) for t in MIXES}
-    nets |= {str(t): Net(t, edges=edges) for t in (BEST, Types("s8", "s8"))}
-    return nets | {f"op {how}": Net(BEST, leave=how, edges=edges) for how in ("float", "bare")}
+        return nets | {str(t): Net(t, **how) for t in MIXES}
+    nets |= {str(t): Net(t, **how) for t in (BEST, Types("s8", "s8"))}
+    ways = ("float", "bare") if engine == "onnxruntime" else ("bare",)  # OpenVINO moves Q and DQ where it likes
+    return nets | {f"op {leave}": Net(BEST, leave=leave, **how) for leave in ways}
 
 
 def measure(case: Case, engine: str, rounds: int) -> dict[str, dict[str, Any]]:
     """Variant → ms, ratio to float, what ran; a refused variant has the reason instead."""
     found: dict[str, dict[str, Any]] = {}
     turns = {}
-    for name, net in graphs(case, EDGES[engine]).items():
+    for name, net in graphs(case, engine).items():
         case.build(net)
         for tag, opener in OPENERS[engine].items():
             key = f"{tag} {name}".strip()
@@ -80,6 +81,21 @@ def measure(case: Case, engine: str, rounds: int) -> dict[str, dict[str, Any]]:
         ratios = [a / b for a, b in zip(ms, times[f"{tag} float".strip()], strict=True)]
         found[key] |= {"ms": round(median(ms), 4), "ratio": round(median(ratios), 3)}
     return found
+
+
+def pays(case: Case, found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """What stands in the tables: integer ÷ float for an operator alone; for one between others, their time with it
+    integer ÷ their time with it float. By precision of the float parts, where the engine has several."""
+    out = {}
+    for key, f in found.items():
+        tag = key.removesuffix(f"{BEST}").strip() if key.endswith(f"{BEST}") else None
+        if tag is None or "ms" not in f:
+            continue
+        against = [f"{tag} {k}".strip() for k in (("op float", "op bare") if case.support else ("float",))]
+        base = next((found[k]["ms"] for k in against if k in found and "ms" in found[k]), None)
+        if base:
+            out[tag or "float"] = round(f["ms"] / base, 2)
+    return out
 
 
 def feeds_of(model: Model) -> dict[str, np.ndarray[Any, Any]]:
@@ -157,19 +173,30 @@ def main() -> None:
     table, rows = {}, []
     for case in (*CORE, *SUPPORT):
         if args.only.lower() in case.name.lower():
-            table[case.name] = measure(case, args.engine, args.rounds)
-            rows += lines_of(case.name, table[case.name])
-            print("\n".join(rows[-len(table[case.name]) :]), flush=True)
+            found = measure(case, args.engine, args.rounds)
+            table[case.name] = {"op": case.op, "pays": pays(case, found), "variants": found}
+            rows += lines_of(case.name, found)
+            print("\n".join(rows[-len(found) :]), f"\n  {case.name} pays: {table[case.name]['pays']}", flush=True)
     if args.only:
         return
     out = Path(__file__).parent / "results" / f"operators-{args.engine}"
     out.parent.mkdir(exist_ok=True)
     about = machine()
     text = f"# Operators on {args.engine}\n\n{about['cpu']} ({about['family']}), {' '.join(about['flags'])}; 1 thread; "
-    text += ", ".join(f"{k} {v}" for k, v in about["versions"].items()) + ".\n"
-    text += "Float I/O\n" if EDGES[args.engine] == "float" else ""
-    out.with_suffix(".json").write_text(json.dumps({"machine": about, "cases": table}, indent=1, ensure_ascii=False) + "\n")
-    out.with_suffix(".md").write_text(text + "\n" + "\n".join(head + rows) + "\n")
+    text += ", ".join(f"{k} {v}" for k, v in about["versions"].items()) + f"; medians of {args.rounds} rounds."
+    out.with_suffix(".json").write_text(
+        json.dumps({"machine": about, "cases": table}, indent=1, ensure_ascii=False) + "\n"
+    )
+    short = ["| case | pays |", "|---|---|"]
+    short += [f"| {n} | {', '.join(f'{t}: {r:.2f}' for t, r in c['pays'].items())} |" for n, c in table.items()]
+    parts = [
+        text,
+        (pays.__doc__ or "").replace("\n    ", " "),
+        "\n".join(short),
+        "## All variants",
+        "\n".join(head + rows),
+    ]
+    out.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

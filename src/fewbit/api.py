@@ -207,12 +207,14 @@ def quantize(
         FewbitError: see `fewbit.errors`.
     """
     chosen, data_config = settings(config, words)
-    if data is None:
-        raise UsageError("quantizing to full integers needs data to calibrate on; give data=")
+    if data is None and chosen.calib_mode != "none":
+        raise UsageError(
+            "ranges are measured on data; give data=, or calib_mode='none' to measure them at run time instead"
+        )
     given = _model(model)
     fused = fuse(given)
     plan = make_plan(fused, chosen)
-    source = _source(data, given, data_config)
+    source = _source(random_feeds(given) if data is None else data, given, data_config)
     seen = _Remember(source, VERIFY_SAMPLES if verify else 0)
     plan = calibrate(fused, plan, seen, collector=collector, checkpoint=checkpoint, workers=workers, progress=progress)
     out = apply(fused, plan, info={"fewbit.data": source.digest() or "unknown"})
@@ -239,7 +241,11 @@ class _Remember:
             yield batch
 
     def kept(self) -> list[Batch]:
-        """What was remembered."""
+        """What was remembered; read now if nobody asked for the data before."""
+        if not self.batches:
+            for _ in self.iterate():
+                if self.room <= 0:
+                    break
         return self.batches
 
 
@@ -364,11 +370,11 @@ def feeds_for(
 
 
 def inspect(model: Source) -> Inspection:
-    """Inputs, outputs, operators (fused, as quantizing sees them), sizes; what each target could do in integers.
+    """Inputs, outputs, operators, sizes; what each target could do in integers, and why not.
 
     Args:
         model: float or quantized; of a quantized one there is nothing to tell about targets.
     """
     given = _model(model, allow_quantized=True)
     quantized = any(n.op_type in QUANTIZED_OPS for n in given.nodes)
-    return _inspect(given if quantized else fuse(given), TARGETS)
+    return _inspect(given, given if quantized else fuse(given), TARGETS)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import ConfigError, one_of, unknown
 
-CALIB_MODES = ("naive", "entropy", "percentile", "quantile", "mse", "ema", "custom")
+CALIB_MODES = ("none", "naive", "entropy", "percentile", "quantile", "mse", "ema", "custom")
 RESIZES = ("LINEAR", "NEAREST", "CUBIC")
 COLOURS = ("RGB", "BGR", "GRAY")
 OVERRIDE_KEYS = ("bit_num", "signed", "symmetric", "granularity", "group_size", "calib_mode", "float")

@@ -76,7 +76,8 @@ class QuantParams:
         s, z = self._spread(x.shape)
         if spec.bits == 1 and spec.signed:
             return np.where(x < 0, -1, 1).astype(np.int8)
-        q: IntArray = np.clip(np.rint(np.asarray(x, np.float32) / s) + z, spec.qmin, spec.qmax).astype(spec.storage)
+        with np.errstate(over="ignore"):  # beyond float32 is beyond qmax as well
+            q: IntArray = np.clip(np.rint(np.asarray(x, np.float32) / s) + z, spec.qmin, spec.qmax).astype(spec.storage)
         return q
 
     def dequantize(self, q: IntArray) -> NDArray[np.float32]:
@@ -145,21 +146,34 @@ def _positive(scale: NDArray[np.float64]) -> NDArray[np.float64]:
 def weight_params(spec: QuantSpec, w: FloatArray) -> QuantParams:
     """Parameters from the weights themselves: min/max over each tensor, channel or group.
 
+    1-bit signed takes s = mean|w|, which is the ±s nearest to w in squared error. Source: Rastegari et al.,
+    "XNOR-Net", 2016.
+
     Args:
         spec: channel or group axis counts in `w`'s own axes.
         w: any shape, finite.
     """
+    if spec.bits == 1 and spec.signed:
+        size = _reduced(spec, np.add, np.ones(w.shape))
+        mean = _reduced(spec, np.add, np.abs(w, dtype=np.float64)) / np.maximum(size, 1)
+        return params_from_range(spec, -mean, mean)
+    return params_from_range(spec, _reduced(spec, np.minimum, w), _reduced(spec, np.maximum, w))
+
+
+def _reduced(spec: QuantSpec, fold: np.ufunc, w: FloatArray) -> FloatArray:
+    """One number for each tensor, channel or group; 0 where there are no weights."""
+    found: FloatArray
     if spec.granularity == "tensor":
-        lo, hi = (w.min(), w.max()) if w.size else (0.0, 0.0)
-        return params_from_range(spec, lo, hi)
+        found = fold.reduce(w, axis=None, initial=0.0)
+        return found
     assert spec.axis is not None
     axis = spec.axis % w.ndim
     if spec.granularity == "channel":
-        others = tuple(i for i in range(w.ndim) if i != axis)
-        return params_from_range(spec, w.min(others, initial=0), w.max(others, initial=0))
+        found = fold.reduce(w, axis=tuple(i for i in range(w.ndim) if i != axis), initial=0.0)
+        return found
     assert spec.group_size is not None
-    starts = np.arange(0, w.shape[axis], spec.group_size)
-    return params_from_range(spec, np.minimum.reduceat(w, starts, axis), np.maximum.reduceat(w, starts, axis))
+    found = fold.reduceat(w, np.arange(0, w.shape[axis], spec.group_size), axis)
+    return found
 
 
 def bias_scale_guard(bias: FloatArray, s_in: float, s_w: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -88,7 +88,7 @@ class Plan:
 
     def observed(self) -> dict[str, str]:
         """Values to look at during calibration → the group that their range goes to."""
-        return {k: v.group for k, v in self.values.items() if v.role == "act" and v.observe}
+        return {k: v.group for k, v in self.values.items() if v.role == "act" and v.observe and not v.spec.dynamic}
 
     def params(self, name: str) -> QuantParams:
         """Parameters of an activation.
@@ -110,8 +110,8 @@ class Plan:
 
     @property
     def calibrated(self) -> bool:
-        """Whether every activation has its range."""
-        return all(v.calibrated for v in self.values.values() if v.role == "act")
+        """Whether every activation has its range, or measures it at run time."""
+        return all(v.calibrated or v.spec.dynamic for v in self.values.values() if v.role == "act")
 
     def kept_float(self) -> dict[str, str]:
         """Nodes that stay float → reason."""

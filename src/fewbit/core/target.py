@@ -58,6 +58,7 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "always": lambda n: True,
     "depthwise": lambda n: n.depthwise,
     "grouped": lambda n: n.groups > 1 and not n.depthwise,
+    "few channels in a group": lambda n: n.groups > 1 and not n.depthwise and 0 < (n.channels or 0) < 32 * n.groups,
     "weight is constant": lambda n: n.is_const(1),
     "2-D convolution": lambda n: n.is_const(1) and n.rank(1) == 4,
     "1-D convolution": lambda n: n.is_const(1) and n.rank(1) == 3,
@@ -66,8 +67,13 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "both computed": lambda n: not n.is_const(0) and not n.is_const(1),
     "one constant": lambda n: n.is_const(0) != n.is_const(1),
     "matrix weight": lambda n: n.is_const(1) and n.rank(1) == 2,
-    "plain Gemm": lambda n: n.is_const(1) and n.attrs.get("alpha", 1.0) == 1.0 and n.attrs.get("beta", 1.0) == 1.0
-    and not n.attrs.get("transA", 0),
+    "plain Gemm": lambda n: (
+        n.is_const(1)
+        and n.attrs.get("alpha", 1.0) == 1.0
+        and n.attrs.get("beta", 1.0) == 1.0
+        and not n.attrs.get("transA", 0)
+    ),
+    "nearest": lambda n: n.attrs.get("mode", "nearest") == "nearest",
     "nearest or linear": lambda n: n.attrs.get("mode", "nearest") in ("nearest", "linear"),
     "constant padding": lambda n: n.attrs.get("mode", "constant") == "constant",
     "axis 1": lambda n: n.attrs.get("axis") == 1,
@@ -90,8 +96,10 @@ class OpRule:
         shares: all `act` inputs and the output share one set of parameters (concat).
         when: a key of `CONDITIONS`.
         pays: measured integer latency ÷ float latency with the target's fastest types; None if not measured.
-        runs: the operator that the engine then executes, for checks.
+        runs: what the engine may then execute, without domain, separated by spaces; "" = nothing of its own.
         note: what a user should know, for verdicts.
+        act: format that the `act` inputs and outputs must have for the engine to compute in integers at all;
+            None = the target's own is fine.
     """
 
     op: str
@@ -104,6 +112,7 @@ class OpRule:
     pays: float | None = None
     runs: str = ""
     note: str = ""
+    act: QuantSpec | None = None
 
     def __post_init__(self) -> None:
         if self.when not in CONDITIONS:
@@ -123,8 +132,9 @@ class Target:
     Args:
         name: the word users say. form: how integers are written: "qdq" or "ncnn".
         activation, weight: the fastest accurate formats.
-        rules: the rows.
+        rules: the rows. dynamic: the rows for ranges measured at run time (calib_mode none).
         slow: activation dtype → measured factor against float, for types that work but cost.
+        float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
         checked: where the rows were measured; "not run here" if they were not.
     """
@@ -135,6 +145,8 @@ class Target:
     weight: QuantSpec
     rules: tuple[OpRule, ...]
     slow: dict[str, float] = field(default_factory=dict)
+    float_only: dict[str, str] = field(default_factory=dict)
+    dynamic: tuple[OpRule, ...] = ()
     opset: int = 13
     checked: str = "not run here"
 

@@ -3,7 +3,16 @@
 Importing this registers all targets and runners; an engine itself is loaded when a model is opened with it.
 """
 
-from fewbit.engines import onnxruntime, openvino
+from fewbit.engines import onnxruntime, onnxruntime_rules, openvino, openvino_rules
 from fewbit.engines.base import ENGINES, engine, open_runner, random_feeds
 
-__all__ = ["ENGINES", "engine", "onnxruntime", "open_runner", "openvino", "random_feeds"]
+__all__ = [
+    "ENGINES",
+    "engine",
+    "onnxruntime",
+    "onnxruntime_rules",
+    "open_runner",
+    "openvino",
+    "openvino_rules",
+    "random_feeds",
+]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.runner import Executed, Feeds, NodeTime, Runner
 from fewbit.errors import unknown
-from fewbit.graph.model import Model
+
+if TYPE_CHECKING:  # reading the tables of targets must not load onnx
+    from fewbit.graph.model import Model
 
 __all__ = ["ENGINES", "Executed", "Feeds", "NodeTime", "Runner", "engine", "open_runner", "random_feeds"]
 

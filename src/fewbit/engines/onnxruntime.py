@@ -22,11 +22,11 @@ from fewbit.engines.common import WARM_UP, check_feeds, shapes_of, short, takes_
 if TYPE_CHECKING:
     from fewbit.graph.model import Model
 
-FLOAT_INSIDE = frozenset(("DequantizeLinear", "Cast", "com.microsoft.DequantizeLinear", "com.microsoft.MatMulNBits"))
-"""Operators that take integers and compute in float."""
+FLOAT_INSIDE = frozenset("QuantizeLinear DequantizeLinear Cast MatMulNBits".split())
+"""Operators that may take integers and do not compute in them."""
 
-INTEGER_INSIDE = frozenset(f"com.microsoft.{op}" for op in ("DynamicQuantizeMatMul", "DynamicQuantizeLSTM"))
-"""Operators that take floats and compute in integers."""
+INTEGER_INSIDE = frozenset("DynamicQuantizeMatMul DynamicQuantizeLSTM QLinearConcat".split())
+"""Operators that compute in integers and have something else for a first input."""
 
 
 @engine("onnxruntime")
@@ -118,8 +118,8 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _executed(name: str, op: str, types: str) -> Executed:
-    moves_only = op.endswith("QuantizeLinear")
-    integer = op.rpartition(".")[2] in INTEGER_INSIDE or (takes_integers(types) and op not in FLOAT_INSIDE and not moves_only)
+    plain = op.rpartition(".")[2]
+    integer = plain in INTEGER_INSIDE or (takes_integers(types) and plain not in FLOAT_INSIDE)
     return Executed(name, op, types, integer)
 
 

@@ -127,7 +127,8 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _executed(compiled: Any) -> list[Executed]:
-    nodes, constants = [], set()
+    nodes: list[tuple[int, Executed]] = []
+    constants: set[str] = set()
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = {key: str(node.get_rt_info()[key].value) for key in ("layerType", "runtimePrecision", "execOrder")}
         sources = {i.get_source_output().get_node().friendly_name for i in node.inputs()}

@@ -8,7 +8,8 @@ accumulator as they are). Graph outputs keep their names: there the DQ output ta
 becomes y_float. Who reads y: if an integer node made it, everybody reads y_dq, since the float y no longer exists
 in the engine; otherwise float readers keep the exact y.
 
-Formats narrower than their storage saturate through a Clip in front of the Q. 16-bit Q/DQ and groups need opset 21.
+Formats narrower than their storage saturate through a Clip in front of the Q (±s, which has no 0, through a Where).
+16-bit Q/DQ and groups need opset 21.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.core.params import QuantParams, bias_scale_guard, weight_params
+from fewbit.core.params import TINY, QuantParams, bias_scale_guard, weight_params
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.errors import PlanError, unknown
-from fewbit.graph.model import Model, const
+from fewbit.graph.emit_dynamic import emit_dynamic
+from fewbit.graph.model import Model, const, is_const, is_float
 from fewbit.graph.normalize import raise_opset
 
 WIDE_OPSET = 21
@@ -38,6 +40,7 @@ class _Emitter:
     scales: dict[tuple[str, bytes], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
     dequantized: dict[str, ir.Value] = field(default_factory=dict)
     weights: dict[str, QuantParams] = field(default_factory=dict)
+    dynamic: dict[str, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
 
 
 def emit_qdq(model: Model, plan: Plan) -> Model:
@@ -48,41 +51,75 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
         plan: calibrated.
 
     Raises:
-        PlanError: the plan names nodes or values that the network does not have.
+        PlanError: the plan names nodes or values that the network does not have, or wants a computed weight integer.
         NotCalibrated: an activation has no range.
     """
     check_fits(model, plan)
     out = model.clone()
     if any(v.spec.bits > 8 or v.spec.granularity == "group" for v in plan.values.values()):
         raise_opset(out, WIDE_OPSET, "the model (16-bit or group-wise formats)")
-    e = _Emitter(out, plan, taken=set(out.values()) | {str(n.name) for n in out.nodes})
+    e = _Emitter(out, plan, taken=out.names())
     values = out.values()
     nodes = [n for n in out.nodes if _quantized(plan, n) and not plan.nodes[str(n.name)].absorbed_by]
     made_by_integer = {v.name for n in out.nodes if _quantized(plan, n) for v in n.outputs}
     for name, v in plan.values.items():
-        if v.role == "act" and name in values and values[name].const_value is None:
+        if v.role == "act" and not v.spec.dynamic and name in values and values[name].const_value is None:
             _emit_activation(e, values[name], everybody=name in made_by_integer)
     for node in nodes:
-        _emit_constants(e, node, plan.nodes[str(node.name)])
+        if _dynamic(plan, node):
+            _emit_dynamic(e, node)
+        else:
+            _emit_constants(e, node, plan.nodes[str(node.name)])
     out.drop_unused()
     out.graph.sort()
     return out
 
 
 def check_fits(model: Model, plan: Plan) -> None:
-    """Raise PlanError unless every node and value of the plan is in the network."""
-    nodes, values = {str(n.name) for n in model.nodes}, model.values()
+    """Raise PlanError unless every node and value of the plan is in the network, in the part that the plan gives it."""
+    nodes, values = {str(n.name): n for n in model.nodes}, model.values()
     for name, n in plan.nodes.items():
-        if n.quantized and name not in nodes:
+        if not n.quantized:
+            continue
+        if name not in nodes:
             raise PlanError("the plan is for another network: " + str(unknown("layer", name, nodes)))
-    for name in plan.values:
-        if name not in values and name.rsplit("@", 1)[0] not in values:
+        for value, role in zip(nodes[name].inputs, n.roles, strict=False):
+            if role in ("weight", "bias") and value is not None and not is_const(value):
+                raise PlanError(f"layer {name!r}: its {role} {value.name!r} is computed at run time")
+    for name, v in plan.values.items():
+        found = values.get(name) or values.get(name.rsplit("@", 1)[0])
+        if found is None:
             raise PlanError("the plan is for another network: " + str(unknown("value", name, values)))
+        if v.role == "weight" and not is_const(found):
+            raise PlanError(f"the plan says that {name!r} is a weight, but in this network it is computed")
+        if not is_float(found):
+            raise PlanError(f"value {name!r} is {str(found.dtype).lower()}; only float32 becomes integer")
 
 
 def _quantized(plan: Plan, node: ir.Node) -> bool:
     verdict = plan.nodes.get(str(node.name))
     return verdict is not None and verdict.quantized
+
+
+def _dynamic(plan: Plan, node: ir.Node) -> bool:
+    """Whether a quantized node measures the range of its input at run time."""
+    first = plan.values.get(str(node.inputs[0].name)) if node.inputs[0] is not None else None
+    return first is not None and first.spec.dynamic
+
+
+def _emit_dynamic(e: _Emitter, node: ir.Node) -> None:
+    weight = node.inputs[1]
+    key = e.plan.weight_key(str(weight.name), str(node.name)) if weight is not None else None
+    data = const(weight)
+    assert key is not None and data is not None
+
+    def append(new: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+        return _append(e, new, name, dtype, shape)
+
+    def constant(name: str, data: NDArray[Any]) -> ir.Value:
+        return e.model.add_initializer(e.model.fresh(name, e.taken), data)
+
+    emit_dynamic(node, weight_params(e.plan.values[key].spec, data), e.dynamic, append, constant)
 
 
 # -- activations ------------------------------------------------------------------------------------------------------
@@ -97,7 +134,7 @@ def _emit_activation(e: _Emitter, value: ir.Value, everybody: bool) -> None:
     shape, graph = value.shape, e.model.graph
     if is_output and everybody:
         value.name = e.model.fresh(f"{name}_float", e.taken)
-    source = value if params.spec.fills_storage else _clip(e, value, name, params)
+    source = value if params.spec.fills_storage else _saturate(e, value, name, params)
     q = _node(e, "QuantizeLinear", name, "q", source, e.plan.values[name].group, params)
     dq = _node(e, "DequantizeLinear", name, "dq", q, e.plan.values[name].group, params)
     q.shape = dq.shape = shape
@@ -118,12 +155,19 @@ def _role(verdict: NodePlan, index: int) -> str:
     return verdict.roles[index] if index < len(verdict.roles) else "keep"
 
 
-def _clip(e: _Emitter, value: ir.Value, name: str, params: QuantParams) -> ir.Value:
+def _saturate(e: _Emitter, value: ir.Value, name: str, params: QuantParams) -> ir.Value:
     """Saturate at the format's own limits, which lie inside those of the storage type."""
     spec, s, z = params.spec, params.scale, params.zero_point
-    bounds = [np.asarray((q - z) * s, np.float32) for q in (spec.qmin, spec.qmax)]
-    ends = [e.model.add_initializer(e.model.fresh(f"{name}_{k}", e.taken), b) for k, b in zip(("lo", "hi"), bounds)]
-    return _append(e, ir.node("Clip", [value, *ends]), f"{name}_clip", ir.DataType.FLOAT, value.shape)
+
+    def constant(tail: str, real: Any) -> ir.Value:
+        return e.model.add_initializer(e.model.fresh(f"{name}_{tail}", e.taken), np.asarray(real, np.float32))
+
+    ends = [constant(tail, (q - z) * s) for tail, q in (("lo", spec.qmin), ("hi", spec.qmax))]
+    if spec.bits > 1 or not spec.signed:
+        return _append(e, ir.node("Clip", [value, *ends]), f"{name}_clip", ir.DataType.FLOAT, value.shape)
+    less = ir.node("Less", [value, constant("middle", 0.0)])
+    below = _append(e, less, f"{name}_below", ir.DataType.BOOL, value.shape)
+    return _append(e, ir.node("Where", [below, *ends]), f"{name}_sign", ir.DataType.FLOAT, value.shape)
 
 
 def _node(e: _Emitter, op: str, name: str, tail: str, x: ir.Value, group: str, params: QuantParams) -> ir.Value:
@@ -175,8 +219,8 @@ def _emit_constants(e: _Emitter, node: ir.Node, verdict: NodePlan) -> None:
             if key is not None:
                 node.replace_input_with(i, _constant(e, key, value, role, _bias_of(node, verdict), _scale_in(e, node)))
     for i, value in enumerate(node.inputs):
-        if value is not None and value.const_value is not None and i < len(verdict.roles) and verdict.roles[i] == "bias":
-            bias = _bias(e, node, verdict, value)
+        if value is not None and value.const_value is not None and _role(verdict, i) == "bias":
+            bias = _bias(e, node, value)
             if bias is not None:
                 node.replace_input_with(i, bias)
 
@@ -188,7 +232,8 @@ def _constant(
     data = const(value)
     assert data is not None
     params = weight_params(spec, data) if role == "weight" else e.plan.params(key)
-    if role == "weight" and bias is not None and s_in is not None and spec.granularity != "group":
+    fits = bias is not None and params.scale.shape in ((), bias.shape)  # not so for grouped ConvTranspose
+    if role == "weight" and fits and bias is not None and s_in is not None and spec.granularity != "group":
         guarded = bias_scale_guard(bias, s_in, params.scale)
         params = QuantParams(params.spec, guarded, params.zero_point)
     known = e.dequantized.get(key)
@@ -202,9 +247,11 @@ def _constant(
 
 
 def _bias_of(node: ir.Node, verdict: NodePlan) -> NDArray[Any] | None:
-    for value, role in zip(node.inputs, verdict.roles):
+    """The bias, if there is one number for each channel, as engines want it."""
+    for value, role in zip(node.inputs, verdict.roles, strict=False):
         if role == "bias":
-            return const(value)
+            data = const(value)
+            return data if data is not None and data.ndim == 1 else None
     return None
 
 
@@ -217,15 +264,15 @@ def _scale_in(e: _Emitter, node: ir.Node) -> float | None:
     return float(scale) if scale is not None and scale.size == 1 else None
 
 
-def _bias(e: _Emitter, node: ir.Node, verdict: NodePlan, value: ir.Value) -> ir.Value | None:
-    """int32 bias with the scale of the accumulator; None where the accumulator has no such scale (16 bit, groups)."""
+def _bias(e: _Emitter, node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """int32 bias with the scale of the accumulator; None where that has no such scale: 16 bit, groups, odd shapes."""
     weight = e.weights.get(str(node.inputs[1].name)) if node.inputs[1] is not None else None
     data, s_in = const(value), _scale_in(e, node)
-    if weight is None or s_in is None or data is None or data.ndim > 1:
+    if weight is None or s_in is None or data is None or data.ndim != 1 or weight.scale.shape not in ((), data.shape):
         return None
     if weight.spec.granularity == "group" or weight.spec.bits > 8 or _wide_input(node):
         return None
-    scale = np.float32(s_in) * weight.scale
+    scale = np.maximum(np.float32(s_in) * weight.scale, np.float32(TINY))  # 0 where both are minute
     q = np.rint(data.astype(np.float64) / scale.astype(np.float64))
     limit = np.iinfo(np.int32).max
     name = f"{value.name}_{node.name}" if len(value.uses()) > 1 else str(value.name)

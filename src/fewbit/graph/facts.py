@@ -7,15 +7,13 @@ import onnx_ir as ir
 from fewbit.core.target import NodeFacts
 from fewbit.graph.model import attr, dims, is_const, op_name
 
-ABSORBABLE_CONSTANTS = ("Clip",)
-
 
 def facts(node: ir.Node) -> NodeFacts:
     """Collect the facts of one node."""
     shapes = tuple(dims(v) for v in node.inputs)
     axis = weight_axis(node)
     weight = shapes[1] if len(shapes) > 1 else None
-    channels = weight[axis] if weight and axis is not None else None
+    channels = weight[axis] if weight is not None and axis is not None and axis < len(weight) else None
     if node.op_type == "ConvTranspose" and channels is not None:
         channels *= int(attr(node, "group", 1))
     return NodeFacts(

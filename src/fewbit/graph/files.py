@@ -7,25 +7,37 @@ offsets and lengths are checked against the file before anything is mapped. Noth
 from __future__ import annotations
 
 import contextlib
+import io
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from fewbit.errors import AlreadyQuantized, ModelFormatError, OutputError, UnsafePath
 from fewbit.graph.model import MAX_PROTO, Model
 from fewbit.graph.normalize import normalize
+from fewbit.graph.wire import BIG, read_cut, write_whole
 
 QUANTIZED_OPS = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
     "QLinearAdd QLinearMul QLinearConcat QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid "
     "QLinearSoftmax QGemm MatMulNBits DynamicQuantizeMatMul DynamicQuantizeLSTM MatMulIntegerToFloat".split()
 )
+
+Bytes = NDArray[np.uint8]
+
+BROKEN = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError)
+"""What onnx and onnx_ir raise on files that say impossible things."""
 
 
 def load_model(path: str | Path, *, allow_quantized: bool = False) -> Model:
@@ -43,7 +55,9 @@ def load_model(path: str | Path, *, allow_quantized: bool = False) -> Model:
     """
     path = Path(path)
     try:
-        proto = onnx.load(os.fspath(path), format="protobuf", load_external_data=False)
+        with open(path, "rb") as file:
+            message, weights = read_cut(file)
+        proto = onnx.ModelProto.FromString(message)
     except FileNotFoundError:
         raise ModelFormatError(f"there is no file {path}") from None
     except IsADirectoryError:
@@ -51,44 +65,97 @@ def load_model(path: str | Path, *, allow_quantized: bool = False) -> Model:
     except OSError as e:
         raise ModelFormatError(f"cannot read {path}: {e.strerror or e}") from e
     except (DecodeError, ValueError) as e:
-        raise ModelFormatError(f"{path} is not an ONNX model, or it is truncated or corrupt") from e
-    model = from_proto(proto, path)
+        raise ModelFormatError(f"{path} is not an ONNX model, or it is truncated or corrupt: {e}") from e
+    model = from_proto(proto, path, weights)
     if not allow_quantized:
         refuse_quantized(model, str(path))
     return model
 
 
-def from_proto(proto: onnx.ModelProto, path: Path | None = None) -> Model:
-    """Wrap a protobuf model; it is checked and normalized (see `Model`)."""
+def from_proto(
+    proto: onnx.ModelProto, path: Path | None = None, weights: Mapping[str, Bytes] | None = None
+) -> Model:
+    """Wrap a protobuf model; it is checked and normalized (see `Model`).
+
+    Args:
+        proto: the model. path: where it comes from; external weights may lie in that folder only.
+        weights: bytes of initializers that are left out of `proto`, as `wire.read_cut` gives them.
+    """
     what = str(path) if path else "the model"
     if not proto.HasField("graph") or not proto.graph.output or not proto.ir_version:
         raise ModelFormatError(f"{what} is not an ONNX model, or it is truncated: it has no graph with an output")
-    folder = (path.parent if path else Path.cwd()).resolve()
+    if not any(o.domain in ("", "ai.onnx") for o in proto.opset_import):
+        raise ModelFormatError(f"{what} does not say which opset it uses; it is truncated or corrupt")
+    names = Counter(t.name for t in proto.graph.initializer)
+    for name, n in names.items():
+        if n > 1:
+            raise ModelFormatError(f"{what} holds {n} weights named {name!r}")
     try:
         irm = ir.serde.deserialize_model(proto)
-    except (ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as e:
-        raise ModelFormatError(f"{what} holds a graph that cannot be read: {e}") from e
-    for _, _, tensor in _tensors(irm):
+        _take_weights(irm, (path.parent if path else Path.cwd()).resolve(), weights or {}, what)
+        return normalize(Model(irm, path), what)
+    except BROKEN as e:
+        raise ModelFormatError(f"{what} holds a graph that cannot be read: {_root(e)}") from e
+
+
+def _root(error: BaseException) -> str:
+    """The first line of the innermost message: onnx_ir wraps each error in the text of the whole graph."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _take_weights(irm: ir.Model, folder: Path, weights: Mapping[str, Bytes], what: str) -> None:
+    """Give every tensor an array of its own, or a mapping of its external file.
+
+    A protobuf tensor would be copied at each look and keep the whole message alive. A mapping stays what it is when
+    another file takes its name, as `save` does it.
+    """
+    mapped: dict[Path, Bytes] = {}
+    for holder, key, tensor in list(_tensors(irm)):
+        if any(not isinstance(d, int) or d < 0 for d in tensor.shape):
+            raise ModelFormatError(f"{what}: weight {tensor.name!r} has shape {tensor.shape}")
         if isinstance(tensor, ir.ExternalTensor):
-            _check_external(tensor, folder, what)
-            tensor.base_dir = os.fspath(folder)
-    _leave_protobuf(irm, what)
-    return normalize(Model(irm, path), what)
-
-
-def _leave_protobuf(irm: ir.Model, what: str) -> None:
-    """Take weights over into numpy arrays: protobuf would copy a weight at each look and keep the whole file alive."""
-    for node, key, tensor in list(_tensors(irm)):
-        if not isinstance(tensor, ir.TensorProtoTensor) or tensor.dtype == ir.DataType.STRING:
+            own = _from_bytes(tensor, _external(tensor, folder, what, mapped), what)
+        elif tensor.dtype == ir.DataType.STRING:
             continue
-        try:
-            own = ir.Tensor(tensor.numpy(), tensor.dtype, shape=tensor.shape, name=tensor.name)
-        except (ValueError, TypeError) as e:
-            raise ModelFormatError(f"{what}: weight {tensor.name!r} does not hold what its shape says: {e}") from e
-        if isinstance(node, ir.Node):
-            node.attributes.add(ir.AttrTensor(key, own))
+        elif holder is irm.graph and key in weights:
+            own = _from_bytes(tensor, weights[key], what)
         else:
-            node.initializers[key].const_value = own
+            own = _from_message(tensor, what)
+        if isinstance(holder, ir.Node):
+            holder.attributes.add(ir.AttrTensor(key, own))
+        else:
+            holder.initializers[key].const_value = own
+
+
+def _from_bytes(tensor: ir.TensorProtocol, data: Bytes, what: str) -> ir.TensorProtocol:
+    """A tensor over bytes as they lie in a file; 4-bit ones stay packed."""
+    need = _bytes_needed(tensor)
+    if data.size != need:
+        raise ModelFormatError(
+            f"{what}: weight {tensor.name!r} has {data.size} bytes, but its shape {tensor.shape} needs {need}"
+        )
+    if tensor.dtype.bitwidth < 8:
+        return ir.PackedTensor(data, tensor.dtype, shape=_shape(tensor), name=tensor.name)
+    array = data.view(np.dtype(tensor.dtype.numpy()).newbyteorder("<")).reshape(tensor.shape.numpy())
+    array = np.require(array, requirements="A")  # engines read whole words: bytes that start at odd places are copied
+    return ir.Tensor(array, tensor.dtype, shape=_shape(tensor), name=tensor.name)
+
+
+def _from_message(tensor: ir.TensorProtocol, what: str) -> ir.TensorProtocol:
+    try:
+        return ir.Tensor(tensor.numpy(), tensor.dtype, shape=_shape(tensor), name=tensor.name)
+    except (ValueError, TypeError, AssertionError) as e:  # assertions of onnx_ir about what the file says
+        raise ModelFormatError(f"{what}: weight {tensor.name!r} does not hold what its shape says: {_root(e)}") from e
+
+
+def _shape(tensor: ir.TensorProtocol) -> ir.Shape:
+    return ir.Shape(list(tensor.shape.numpy()))
+
+
+def _bytes_needed(tensor: ir.TensorProtocol) -> int:
+    return -(-math.prod(tensor.shape.numpy()) * tensor.dtype.bitwidth // 8)
 
 
 def refuse_quantized(model: Model, what: str) -> None:
@@ -102,7 +169,7 @@ def refuse_quantized(model: Model, what: str) -> None:
 
 
 def _tensors(irm: ir.Model) -> Iterator[tuple[ir.Node | ir.Graph, str, ir.TensorProtocol]]:
-    """Every tensor with its holder: initializers (graph, name) and attributes (node, key), of all graphs and functions."""
+    """Every tensor with its holder, functions included: initializers (graph, name) and attributes (node, key)."""
     for graph in (irm.graph, *irm.graph.subgraphs(), *(f.graph for f in irm.functions.values())):
         for name, value in graph.initializers.items():
             if value.const_value is not None:
@@ -113,7 +180,8 @@ def _tensors(irm: ir.Model) -> Iterator[tuple[ir.Node | ir.Graph, str, ir.Tensor
                     yield node, key, a.value
 
 
-def _check_external(tensor: ir.ExternalTensor, folder: Path, what: str) -> None:
+def _external(tensor: ir.ExternalTensor, folder: Path, what: str, mapped: dict[Path, Bytes]) -> Bytes:
+    """The bytes of an external weight, mapped, once it is sure that they are there and inside of the model's folder."""
     location = os.fspath(tensor.location)
     file = (folder / location).resolve()
     if os.path.isabs(location) or not file.is_relative_to(folder):
@@ -123,14 +191,18 @@ def _check_external(tensor: ir.ExternalTensor, folder: Path, what: str) -> None:
         )
     if not file.is_file():
         raise ModelFormatError(f"{what}: the data file {location!r} of weight {tensor.name!r} is missing")
-    offset, size = tensor.offset or 0, file.stat().st_size
-    need = -(-int(tensor.size * tensor.dtype.bitwidth) // 8)
+    if tensor.dtype == ir.DataType.STRING:
+        raise ModelFormatError(f"{what}: weight {tensor.name!r} is of strings; these cannot lie in a data file")
+    offset, size, need = tensor.offset or 0, file.stat().st_size, _bytes_needed(tensor)
     length = need if tensor.length is None else tensor.length
     if offset < 0 or length < need or offset + need > size:
         raise ModelFormatError(
             f"{what}: weight {tensor.name!r} needs {need} bytes at {offset} of {location!r}, "
             f"which has {size} (its record says {length}); the data file is truncated or not the right one"
         )
+    if file not in mapped:
+        mapped[file] = np.asarray(np.memmap(file, np.uint8, "r")) if size else np.empty(0, np.uint8)
+    return mapped[file][offset : offset + need]
 
 
 # -- writing --------------------------------------------------------------------------------------------------------
@@ -145,33 +217,57 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: no such folder, no permission, no space.
     """
+    if path.exists() and not path.is_file():
+        raise OutputError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not a file'}")
     try:
         folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=path.parent))
     except OSError as e:
         raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
+    moved: list[Path] = []
     try:
         yield folder / path.name
         for file in sorted(folder.iterdir(), key=lambda f: (f.name == path.name, f.name)):
             os.replace(file, path.parent / file.name)
-    except OSError as e:
-        raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
+            moved.append(path.parent / file.name)
+    except BaseException as e:
+        for file in moved:  # what came before the file that failed is of no use without it
+            file.unlink(missing_ok=True)
+        if isinstance(e, OSError):
+            raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_model(model: Model, path: Path, *, max_proto: int = MAX_PROTO) -> None:
     """Write the model as one file, or with its weights in `<name>.data` beside it if it is over `max_proto` bytes."""
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder")
     with writing(path) as file:
         if model.nbytes > max_proto:
-            ir.save(model.ir, file, external_data=path.name + ".data", size_threshold_bytes=1024)
+            ir.save(model.clone().ir, file, external_data=path.name + ".data", size_threshold_bytes=BIG, alignment=BIG)
         else:
             with open(file, "wb") as out:
-                out.write(to_bytes(model))
+                _write(model, out)
 
 
 def to_bytes(model: Model) -> bytes:
     """The model as one protobuf message, byte for byte the same every time; weights included."""
-    data: bytes = ir.serde.serialize_model(model.ir).SerializeToString(deterministic=True)
-    return data
+    out = io.BytesIO()
+    _write(model, out)
+    return out.getvalue()
+
+
+def _write(model: Model, out: BinaryIO) -> None:
+    light, weights = model.clone(), {}
+    for name, value in light.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < BIG or tensor.dtype == ir.DataType.STRING or tensor.dtype.bitwidth < 8:
+            continue
+        array = np.ascontiguousarray(tensor.numpy())
+        weights[name] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        value.const_value = ir.ExternalTensor("", 0, 0, tensor.dtype, shape=_shape(tensor), name=name)
+    message = ir.serde.serialize_model(light.ir)
+    for t in message.graph.initializer:
+        if t.name in weights:
+            t.ClearField("external_data")
+            t.ClearField("data_location")
+    write_whole(message, weights, out)

@@ -1,8 +1,10 @@
-"""Last steps before a quantized graph leaves: remove what would be done twice, check that it is legal, say how it was made.
+"""Last steps before a quantized graph leaves.
 
-    DQ(s, z) → Q(s, z)     back to back with the same parameters: both go
-    Q/DQ of 16 bits        needs opset 21; groups likewise
-    ir_version             at least what the opset asks for
+    DQ(s, z) → Q(s, z)    back to back with the same parameters: both go
+    Q/DQ of 16 bits       needs opset 21; groups likewise
+    ir_version            at least what the opset asks for
+
+How the network was made goes into the file's metadata.
 """
 
 from __future__ import annotations

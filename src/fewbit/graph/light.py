@@ -79,7 +79,7 @@ def self_contained(model: Model, *, max_proto: int = MAX_PROTO) -> Iterator[byte
 def read_nodes(path: str | Path) -> list[tuple[str, str, list[str]]]:
     """Name, operator (with its domain unless standard) and input types of each node of the main graph.
 
-    Types are words as numpy has them: "float32", "uint8"; "" where neither the file nor the operators before it tell.
+    Types are words as ONNX has them: "float", "uint8"; "" where neither the file nor the operators before it tell.
     """
     graph = onnx.load(path, load_external_data=False).graph
     types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
@@ -97,11 +97,13 @@ def read_nodes(path: str | Path) -> list[tuple[str, str, list[str]]]:
 
 def _made(op: str, types: list[ir.DataType]) -> ir.DataType:
     """Type of an output: of a quantized operator that of the last zero point, else that of the first known input."""
-    known = [t for t in types if t != ir.DataType.UNDEFINED] or [ir.DataType.UNDEFINED]
     if op == "DequantizeLinear":
         return ir.DataType.FLOAT
+    known = [t for t in types if t != ir.DataType.UNDEFINED]
     small = [t for t in known if t.is_integer() and t.bitwidth <= 16]
-    return small[-1] if op.startswith("Q") and small else known[0]
+    if op.startswith("Q") and small:
+        return small[-1]
+    return known[0] if known else ir.DataType.UNDEFINED
 
 
 def _nbytes(value: ir.Value) -> int:

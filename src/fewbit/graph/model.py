@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,15 @@ class Model:
             raise unknown("value", name, values)
         return values[name]
 
+    def names(self) -> set[str]:
+        """Names of all nodes and values, bodies of control flow included: what a new name must differ from."""
+        found = {str(v.name) for v in (*self.graph.inputs, *self.weights())}
+        for sub in self.graph.subgraphs():
+            found |= {str(v.name) for v in sub.inputs}
+        for node in self.graph.all_nodes():
+            found |= {str(node.name), *(str(v.name) for v in node.outputs)}
+        return found
+
     def op_counts(self) -> Counter[str]:
         """How often each operator type occurs, bodies of control flow included."""
         return Counter(op_name(n) for n in self.ir.graph.all_nodes())
@@ -162,7 +171,8 @@ class Model:
     def add_initializer(self, name: str, array: Array, dtype: ir.DataType | None = None) -> ir.Value:
         """Put a constant into the main graph. `dtype` is for types numpy lacks (4-bit)."""
         tensor = ir.tensor(np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array), dtype, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(list(tensor.shape.numpy())), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        shape, kind = ir.Shape(list(tensor.shape.numpy())), ir.TensorType(tensor.dtype)
+        value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
 
@@ -171,6 +181,9 @@ class Model:
         outputs, gone = set(self.graph.outputs), 0
         for node in reversed(self.nodes):
             if not any(v.uses() or v in outputs for v in node.outputs):
+                for inner in _inner_nodes(node):  # values that only its bodies used are free now
+                    for i in range(len(inner.inputs)):
+                        inner.replace_input_with(i, None)
                 self.graph.remove(node, safe=True)
                 gone += 1
         for name, value in list(self.graph.initializers.items()):
@@ -214,6 +227,16 @@ class Model:
         save_model(self, Path(path))
 
 
+def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """Nodes of a node's bodies, and of theirs."""
+    for a in node.attributes.values():
+        if a.type == ir.AttributeType.GRAPH:
+            yield from a.as_graph().all_nodes()
+        elif a.type == ir.AttributeType.GRAPHS:
+            for body in a.as_graphs():
+                yield from body.all_nodes()
+
+
 def _attr_text(attr: ir.Attr) -> str:
     if attr.type == ir.AttributeType.TENSOR:
         return str(attr.as_tensor().tobytes().hex())
@@ -226,12 +249,12 @@ def op_name(node: ir.Node) -> str:
 
 
 def tensor_info(value: ir.Value) -> TensorInfo:
-    """Describe a value; a type that was never inferred counts as float32."""
+    """Describe a value; a type that was never inferred counts as float32, strings are objects."""
     dims: tuple[int | str | None, ...] = ()
     if value.shape is not None:
         dims = tuple(d if isinstance(d, int) else (str(d.value) if d.value is not None else None) for d in value.shape)
-    known = value.dtype is not None and value.dtype != ir.DataType.STRING
-    return TensorInfo(str(value.name), np.dtype(value.dtype.numpy() if known and value.dtype else np.float32), dims)
+    dtype = (value.dtype or ir.DataType.FLOAT).numpy()
+    return TensorInfo(str(value.name), np.dtype(dtype), dims)
 
 
 def const(value: ir.Value | None) -> Array | None:

@@ -2,8 +2,8 @@
 
     ModelProto { 7: GraphProto { 5: TensorProto { 8: name, 9: raw_data } } }
 
-protobuf would hold a file several times over: its bytes, the message, a copy of each weight. Here weights of `BIG` bytes
-and more are cut out of the message before protobuf sees it, and put back while it is written; everything else passes
+protobuf would hold a file several times over: its bytes, the message, a copy of each weight. Here weights of `BIG`
+bytes and more are cut out of the message before protobuf sees it, and put back while it is written; all else passes
 through byte for byte. Weights are read, not mapped: a file that is overwritten later changes nothing.
 """
 

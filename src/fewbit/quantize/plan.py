@@ -65,6 +65,8 @@ def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
     Raises:
         UnknownName: a layer or operator in the config that the network does not have.
     """
+    if config.calib_mode == "none":
+        target = replace(target, rules=target.dynamic)
     picked = select(model, config, target)
     draft = _Draft()
     for node in model.nodes:
@@ -186,6 +188,8 @@ def activation_spec(config: QuantConfig, target: Target, wish: dict[str, Any]) -
         spec = replace(spec, signed=True, symmetric=True)
     elif config.quantized_dtype == "uint8":
         spec = replace(spec, signed=False, symmetric=False)
+    if config.calib_mode == "none":
+        return QuantSpec(8, signed=False, dynamic=True)  # what DynamicQuantizeLinear makes
     bits = wish.get("bit_num", config.bit_num)
     if bits != 8:
         spec = replace(spec, bits=bits)
@@ -200,7 +204,7 @@ def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str,
     if bits != 8:
         spec = replace(spec, bits=bits)
     axis = weight_axis(node)
-    if grain == "group" and reduce_axis(node) is not None:
+    if grain == "group" and reduce_axis(node) is not None and config.calib_mode != "none":
         size = wish.get("group_size", config.group_size)
         return replace(spec, granularity="group", axis=reduce_axis(node), group_size=size)
     if grain in ("channel", "group") and axis is not None:

@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.calib import CalibrationCollector, Observer, make_observer
+from fewbit.calib.collector import collected_ranges, included
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
-from fewbit.errors import BadSample, ConfigError, EmptyData, unknown
+from fewbit.errors import BadSample, ConfigError, EmptyData
 from fewbit.graph.model import Model, op_name
-from fewbit.quantize.checkpoint import Checkpoint
+from fewbit.quantize.checkpoint import EVERY, Checkpoint
 
 Array = NDArray[Any]
 Observers = dict[str, Observer]
@@ -36,7 +37,7 @@ Opener = Callable[[Model], Runner]
 
 OPTIONS = {"percentile": ("percentile",), "quantile": ("percentile",), "ema": ("ema_momentum",)}
 WHOLE_BATCH = frozenset({"quantile"})
-DEFAULT_LIMIT = 512
+DEFAULT_LIMIT, MIB = 512, 2**20
 
 
 class BatchLike(Protocol):
@@ -71,6 +72,7 @@ def calibrate(
     workers: int = 2,
     collector: CalibrationCollector | None = None,
     checkpoint: Path | None = None,
+    checkpoint_every: float = EVERY,
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """Fill in the ranges of a plan.
@@ -82,6 +84,7 @@ def calibrate(
         workers: batches in work at once.
         collector: the user's own, for calib_mode custom.
         checkpoint: file to keep progress in; if it exists, calibration goes on from there.
+        checkpoint_every: seconds between two writes of it.
         progress: called with (batches done, samples done).
 
     Raises:
@@ -94,7 +97,7 @@ def calibrate(
         return _with_collector(model, plan, source, open_runner, config, collector, progress)
     runner = open_runner(part_for(model, list(observed)))
     job = _Job(model, plan, observed, runner, config, workers)
-    keep = Checkpoint(checkpoint, plan) if checkpoint else None
+    keep = Checkpoint(checkpoint, plan, checkpoint_every) if checkpoint else None
     start = keep.restore(job.pool[0].observers) if keep else 0
     done, samples = start, 0
     for done, samples in job.run(_limited(source.iterate(start), config.num_calib_batches, start), start, keep):
@@ -212,7 +215,7 @@ class _Job:
         """Cut a batch so that the values of all workers stay within the memory limit."""
         feeds = batch.feeds
         size = min((len(x) for x in feeds.values() if x.ndim), default=1)
-        limit = (self.config.memory_limit or DEFAULT_LIMIT) * 2**20 // len(self.pool)
+        limit = (self.config.memory_limit or DEFAULT_LIMIT) * MIB // len(self.pool)
         whole = any(self.plan.values[n].calib_mode in WHOLE_BATCH for n in self.observed)
         if size <= 1 or not self.free_batch or whole:
             yield feeds
@@ -266,20 +269,15 @@ def feeder(
     model: Model, runner: Runner, collector: CalibrationCollector, names: list[str]
 ) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
     """A function that runs feeds and shows the collector every value it asked for, in graph order."""
-    wanted = collector.include_layers
-    if wanted is not None:
-        for name in wanted:
-            if name not in names:
-                raise unknown("layer in include_layers", name, names)
+    wanted = included(collector, names)
     makers = {str(v.name): op_name(n) for n in model.nodes for v in n.outputs}
     lock = threading.Lock()
 
     def feed(feeds: Mapping[str, Array]) -> dict[str, Array]:
         outputs = runner.run(feeds)
         with lock:
-            for name in names:
-                if wanted is None or name in wanted:
-                    collector.collect(name, makers.get(name, "input"), feeds[name] if name in feeds else outputs[name])
+            for name in wanted:
+                collector.collect(name, makers.get(name, ""), feeds[name] if name in feeds else outputs[name])
         return outputs
 
     return feed
@@ -288,9 +286,8 @@ def feeder(
 def collected(plan: Plan, collector: CalibrationCollector) -> dict[str, tuple[float, float]]:
     """Ranges by group out of a collector; members of one group are joined to their widest range."""
     ranges: dict[str, tuple[float, float]] = {}
-    for name, (lo, hi) in collector.post_collect().items():
-        if name in plan.values:
-            group = plan.values[name].group
-            old = ranges.get(group, (lo, hi))
-            ranges[group] = (min(lo, old[0]), max(hi, old[1]))
+    for name, (lo, hi) in collected_ranges(collector, plan.observed()).items():
+        group = plan.values[name].group
+        old = ranges.get(group, (lo, hi))
+        ranges[group] = (min(lo, old[0]), max(hi, old[1]))
     return ranges

@@ -74,7 +74,7 @@ def compare(
         wanted = value_pairs(float_model, quant_model) if layers else []
     first, stream = _peek(islice(batches, limit))
     groups = split(wanted, float_model, first.feeds, memory_limit << 20)
-    if len(groups) > 1 and iter(batches) is batches:
+    if len(groups) > 1 and isinstance(batches, Iterator):
         raise DataError(
             f"the layers need {len(groups)} passes over the data, which can be visited only once; hand a list or "
             f"a source that can be visited again, or raise memory_limit (it is {memory_limit} MiB)"
@@ -94,6 +94,7 @@ def compare(
         if n and seen != count:
             raise DataError(f"the data had {count} batches on its first pass and {seen} on pass {n + 1}")
         count = seen
+        del sides  # before the next ones are opened
     return _result(float_model, meters, ends, count, asked=layers)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fewbit.config import QuantConfig
@@ -88,11 +88,9 @@ class Inspection:
             ("quantized", f"yes: {', '.join(self.quantized)}" if self.quantized else "no"),
         ]
         parts = [pairs(lines), *(f"note: {n}" for n in self.notes), "", self._operators()]
-        for t in self.targets:
-            parts += ["", f"{t.target} (measured: {t.checked}): after fusing, {t.integer} of {t.nodes} nodes can become "
-                      f"integer, {t.core} of them core; quantize_mode smart takes {t.smart}"]  # fmt: skip
-            for g in t.kept:
-                parts += wrapped(f"  {g}")
+        if self.targets:
+            parts += ["", "what can become integer, after fusing", self._targets(), "", "what stays float, and why"]
+            parts += [line for text in self._kept() for line in wrapped(f"  {text}")]
         if layers:
             rows = [(n.name, n.op, f"{n.weights:,}", listed(n.outputs)) for n in self.layers]
             parts += ["", table(("<layer", "<op", ">weights", "<outputs"), rows)]
@@ -102,6 +100,20 @@ class Inspection:
         """Everything, as plain dicts."""
         found: dict[str, Any] = plain(self)
         return found
+
+    def _targets(self) -> str:
+        rows = [(t.target, f"{t.integer} of {t.nodes}", str(t.core), str(t.smart), t.checked) for t in self.targets]
+        return table(("<target", ">nodes", ">core", ">smart takes", "<measured"), rows)
+
+    def _kept(self) -> list[str]:
+        """Reasons, each once, largest first; with the targets that it holds for, unless it holds for all."""
+        found: dict[tuple[str, tuple[str, ...]], tuple[Group, list[str]]] = {}
+        for t in self.targets:
+            for g in t.kept:
+                same = replace(g, reason=g.reason.replace(f" on {t.target}", ""))
+                found.setdefault((same.reason, same.nodes), (same, []))[1].append(t.target)
+        order = sorted(found.values(), key=lambda f: -len(f[0].nodes))
+        return [f"{g}" + (f" [{', '.join(on)}]" if len(on) < len(self.targets) else "") for g, on in order]
 
     def _operators(self) -> str:
         """One line an operator; a column a target: how many can become integer, of those left after fusing."""

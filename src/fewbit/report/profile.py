@@ -69,9 +69,7 @@ class Profile:
         parts = [f"layers, {len(rows)} of {len(self.rows)}, most time lost first", table(head, rows)]
         for what, found in (("float", self.float_operators), ("quantized", self.int_operators)):
             whole = sum(us for _, us in found.values())
-            lines = [
-                (op, str(k), number(us, 1), percent(us / whole if whole else 0.0)) for op, (k, us) in found.items()
-            ]
+            lines = [(op, str(k), number(us, 1), percent(us / whole if whole else 0)) for op, (k, us) in found.items()]
             parts += ["", f"{what}: {number(whole, 1)} us", table(("<operator", ">count", ">us", ">share"), lines)]
         return "\n".join(parts)
 

@@ -1,7 +1,9 @@
 """Layers kept in float, put together by reason.
 
-pool1: its input 'a' comes from float
-pool2: its input 'b' comes from float   →   2 MaxPool – its input '…' comes from float: pool1, pool2
+    pool1: its input 'a' comes from float
+    pool2: its input 'b' comes from float   →   2 MaxPool – its input '…' comes from float: pool1, pool2
+
+What is particular to one layer gives way to "…"; what the user asked for stays in his words.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def grouped(kept: Iterable[Kept]) -> list[Group]:
 
 
 def general(reason: str) -> str:
-    """A reason without what is particular to one layer; what the user asked for stays in his words."""
+    """A reason without what is particular to one layer."""
     if reason.startswith("excluded"):
         return reason
     for pattern, general_form in PARTICULAR:

@@ -19,11 +19,14 @@ from fewbit.report.benchmark import Timing
 from fewbit.report.comparison import Comparison, LayerError
 from fewbit.report.profile import ProfileRow
 from fewbit.report.reasons import Kept, grouped, kept_float
-from fewbit.report.tables import frame, number, pairs, plain, short, size, times, wrapped
+from fewbit.report.tables import frame, number, pairs, percent, plain, short, size, times, wrapped
 
 LEAST_COSINE = 0.98
 NAMED = 5
 """Layers named in a frame."""
+
+CUT = 0.01
+"""Share of a value outside of its calibrated range from which the ranges are suspected."""
 
 CALIB_ADVICE = ("entropy", "percentile", "mse", "naive")
 """Calibrators to try when the output is off, in this order, without the one that was used."""
@@ -36,7 +39,7 @@ class QuantReport:
     Args:
         target: engine it was made for. config: the user's words.
         size_float, size_quantized: bytes.
-        layers: nodes of the fused float network. quantized: how many of them became integer, merged ones included.
+        layers: number of nodes of the fused float network. integer: those that became integer, merged ones included.
         kept: the others, and why.
         cosine, sqnr: of the worst output, float against quantized, on data; None if not measured, nan if the output
             holds NaN or inf. batches: how many.
@@ -50,7 +53,7 @@ class QuantReport:
     size_float: int
     size_quantized: int
     layers: int
-    quantized: int
+    integer: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
     cosine: float | None = None
     sqnr: float | None = None
@@ -66,6 +69,11 @@ class QuantReport:
     def ok(self) -> bool:
         """Whether nothing has to be said loudly."""
         return not self.problems()
+
+    @property
+    def quantized(self) -> int:
+        """How many layers became integer."""
+        return len(self.integer)
 
     # -- the verdict ----------------------------------------------------------------------------------------------
 
@@ -89,7 +97,7 @@ class QuantReport:
         if self.slower:
             assert self.latency is not None
             word = "SLOWER THAN FLOAT" if self.latency.ratio_low > 1 else "NOT FASTER THAN FLOAT"
-            text = f"{word} on this machine: {times(self.latency.ratio)} of its latency, batch {self.latency.batch}."
+            text = f"{word} on this machine: {times(self.latency.ratio)} its latency, batch {self.latency.batch}."
             lost = [r for r in self.slowest if r.lost > 0][:NAMED]
             found.append(text + _blame("Most time is lost in", [f"{r.layer} (+{number(r.lost, 0)} us)" for r in lost]))
         if self.off:
@@ -110,17 +118,20 @@ class QuantReport:
                 found.append(
                     f"keep the layers that add most noise in float: exclude_layers = {', '.join(self.suspects[:NAMED])}"
                 )
+            cut = max(self.worst, key=lambda e: e.clip or 0.0, default=None)
+            if cut is not None and (cut.clip or 0.0) > CUT:
+                found.append(
+                    f"calibrate on data like this: {percent(cut.clip)} of {short(cut.name)} lies outside of its range"
+                )
             others = [m for m in CALIB_ADVICE if m != self.config.get("calib_mode", "naive")]
-            found.append(
-                f"calibrate differently: calib_mode = {' or '.join(others[:3])}; or on more, and typical, data"
-            )
+            found.append(f"calibrate differently: calib_mode = {' or '.join(others[:3])}; or on more typical data")
             found.append("see every layer: fewbit compare")
         if self.slower and self.quantized:
             if self.config.get("quantize_mode") == "full":
                 found.append("quantize only where it pays: quantize_mode = smart")
             if self.config.get("quantized_dtype", "auto") != "auto":
                 found.append("let the target choose the type of activations: quantized_dtype = auto")
-            lost = [r.layer for r in self.slowest if r.lost > 0][:NAMED]
+            lost = [r.layer for r in self.slowest if r.lost > 0 and r.layer in self.integer][:NAMED]
             found.append(
                 f"keep the layers that lose time in float: exclude_layers = {', '.join(lost)}"
                 if lost
@@ -162,7 +173,7 @@ class QuantReport:
         t = self.latency
         if t is None:
             return "not measured"
-        return f"{times(t.ratio)} of float ({number(t.ratio_low)}–{number(t.ratio_high)}), batch {t.batch}"
+        return f"{times(t.ratio)} float ({number(t.ratio_low)}–{number(t.ratio_high)}), batch {t.batch}"
 
     def _output(self) -> str:
         if self.cosine is None:
@@ -192,13 +203,13 @@ def summarize(
         slowest: rows of `profile_pair`.
     """
     ops = {str(n.name): op_name(n) for m in (quant_model, float_model) for n in m.nodes}
-    integer = [name for name, n in plan.nodes.items() if n.quantized]
+    integer = tuple(name for name, n in plan.nodes.items() if n.quantized)
     return QuantReport(
         target=plan.target,
         size_float=float_model.nbytes if size_float is None else size_float,
         size_quantized=quant_model.nbytes if size_quantized is None else size_quantized,
         layers=len(plan.nodes),
-        quantized=len(integer),
+        integer=integer,
         kept=kept_float(plan, ops),
         cosine=comparison.cosine if comparison else None,
         sqnr=comparison.sqnr if comparison else None,

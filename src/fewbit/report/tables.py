@@ -118,7 +118,7 @@ def size(count: int | None) -> str:
 
 def times(ratio: float | None) -> str:
     """A ratio that is read as "so many times"."""
-    return "-" if ratio is None else f"x{number(ratio, 2)}"
+    return "-" if ratio is None else f"{number(ratio)}x"
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------

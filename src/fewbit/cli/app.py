@@ -1,0 +1,65 @@
+"""The verbs put together. A new verb is a file here with a function `run`, and its name in `VERBS`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from fewbit import __version__
+
+VERBS = ("quantize", "calibrate", "apply", "compare", "evaluate", "benchmark", "inspect", "targets", "demo")
+"""In the order of use, which is the order in the help."""
+
+HELP = "Trained float networks in, small and fast integer networks out, with proof of what that cost."
+
+
+class Sectioned(TyperCommand):
+    """A verb whose help shows its flags under headings: its own first, then those of each config."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
+        own = ("Arguments", "Options")
+        for title in sorted(sections, key=lambda t: own.index(t) if t in own else len(own)):
+            with formatter.section(title):
+                formatter.write_dl(sections[title], col_max=36)
+
+
+def command() -> Any:
+    """The whole command line, ready to be run."""
+    app = typer.Typer(
+        help=HELP,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    app.callback()(_top)
+    for verb in VERBS:
+        app.command(verb, cls=Sectioned)(import_module(f"fewbit.cli.{verb}").run)
+    return typer.main.get_command(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fewbit {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+_top.__doc__ = HELP

@@ -1,0 +1,43 @@
+"""`fewbit apply`: float network and plan in, integer network out; no data, no measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewbit.cli.given import FloatModel, Json, Output, Quiet, output_file
+from fewbit.cli.screen import answer
+
+
+def run(
+    *,
+    model: FloatModel,
+    plan: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="Its plan with ranges, in JSON.", show_default=False)
+    ],
+    output: Output = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the integer network that a plan describes, without data.
+
+    Writes OUTPUT and beside it the plan. Ranges edited by hand are honoured.
+    """
+    from fewbit import api
+    from fewbit.report.quantized import plan_path
+    from fewbit.report.tables import size
+
+    out = output_file(output, model, plan)
+    fused = api.fuse(api.load(model))
+    made = api.apply(fused, plan)
+    made.save(out)
+    beside = plan_path(out)
+    found = {"output": str(out), "plan": str(beside), "size_float": fused.nbytes, "size_quantized": made.nbytes}
+    answer(
+        lambda: f"wrote {out} and {beside}: {size(fused.nbytes)} -> {size(made.nbytes)}",
+        lambda: found,
+        json=json,
+        quiet=quiet,
+    )

@@ -1,0 +1,75 @@
+"""`fewbit benchmark`: latency and throughput, in turns with the float network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewbit.cli.given import AnyModel, Data, Engine, Json
+from fewbit.cli.screen import answer
+from fewbit.errors import UsageError
+
+
+def run(
+    *,
+    model: AnyModel,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FLOAT", help="The float network; ratios refer to it.", show_default=False),
+    ] = None,
+    batch_sizes: Annotated[str, typer.Option(metavar="N,M,…", help="Samples in a run; each is timed.")] = "1",
+    threads: Annotated[int, typer.Option(min=1, metavar="INT", help="Cores that one run may use.")] = 1,
+    engine: Engine = "onnxruntime",
+    data: Data = None,
+    warmup: Annotated[int, typer.Option(min=0, metavar="INT", help="Runs that do not count.")] = 5,
+    min_time: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long each network is timed at each batch size.")
+    ] = 1.0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time every layer as well, float and integer side by side.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Time a network, in turns with the float network.
+
+    Shows medians, quartiles, throughput and ratios. Taking turns lets what else the machine does hit both alike. Inputs
+    are random unless DATA is given.
+    """
+    from fewbit import api
+
+    sizes = read_sizes(batch_sizes)
+    if profile and against is None:
+        raise UsageError("--profile puts two networks side by side; give the float one with --against FLOAT")
+    found = api.benchmark(
+        model,
+        against,
+        data=data,
+        batch_sizes=sizes,
+        threads=threads,
+        engine=engine,
+        warmup=warmup,
+        min_time=min_time,
+    )
+    layers = None
+    if profile:
+        assert against is not None
+        layers = api.profile(model, against, data=data, threads=threads, engine=engine)
+    answer(
+        lambda: "\n\n".join(part.text() for part in (found, layers) if part is not None),
+        lambda: found.to_json() | ({"profile": layers.to_json()} if layers is not None else {}),
+        json=json,
+    )
+
+
+def read_sizes(text: str) -> tuple[int, ...]:
+    """`1,32` → (1, 32), each once.
+
+    Raises:
+        UsageError: something else.
+    """
+    parts = [p.strip() for p in text.split(",")]
+    if not all(p.isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"batch_sizes is {text!r}; it must be whole numbers of 1 or more with commas between them")
+    return tuple(dict.fromkeys(int(p) for p in parts))

@@ -1,0 +1,130 @@
+"""ONNX Runtime: what it does in integers, as measured by `bench/operators.py`.
+
+    DQ → Conv → Q                → QLinearConv; Relu or Clip between them is cut off by Q, if its zero point is the
+                                   lowest integer, else all is float. A Conv without Q behind it is float
+    DQ → MatMul                  → MatMulIntegerToFloat; with Q behind it QLinearMatMul; Gemm likewise (QGemm)
+    DQ → MaxPool, Reshape … → Q  → integer if both sides have the same parameters, else float between conversions
+    DQ, DQ → Add → Q             → QLinearAdd, with Relu as above; without one of the three float
+    DQ → Sigmoid, LeakyRelu → Q  → integer operators of their own; Conv does not merge them
+
+Good to know, all seen in its optimized graphs (1.31):
+
+* A bias whose scale is not input × weight (to about 1 %) leaves its Conv in float.
+* `DQ → Conv with float weights → Q` is quantized by ONNX Runtime itself, per tensor; Gemm too. To really stay float the
+  operator needs something between itself and Q. Relu will do; so will a `Sum` of one input.
+* In the same way Softmax and AveragePool between DQ and Q become integer, though slower. For Softmax the way out is a
+  MatMul without Q behind it, so MatMul's output is left float here; readers that want integers put a Q there.
+* On x86 the pairs of s8 are changed to u8 where that is possible, and what is not changed computes in float.
+* One DQ may have many readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewbit.core.spec import QuantSpec
+from fewbit.core.target import OpRule, Target, register_target
+
+WEIGHT = QuantSpec(8, signed=True, symmetric=True, granularity="channel", axis=0, narrow=True)
+
+LAYER = ("act", "weight", "bias")
+CLAMPS = ("Relu", "Clip")
+
+RULES = (
+    # -- what carries the cost; pays: alone, in a row of its like
+    OpRule("Conv", LAYER, core=True, absorbs=CLAMPS, when="1-D convolution", pays=0.24, runs="QLinearConv"),
+    OpRule(
+        "Conv", LAYER, absorbs=CLAMPS, when="2-D depthwise convolution", pays=0.83, runs="QLinearConv",
+        note="alone 1.2 times slower than float; pays between integer layers, where float means converting twice",
+    ),
+    OpRule(
+        "Conv", LAYER, core=True, absorbs=CLAMPS, when="few channels in a group", pays=1.34, runs="QLinearConv",
+        note="2.3 with 4 channels in a group, 1.3 with 8, 1.1 with 16, 0.6 with 32",
+    ),
+    OpRule("Conv", LAYER, core=True, absorbs=CLAMPS, when="3-D convolution", pays=0.43, runs="QLinearConv"),
+    OpRule("Conv", LAYER, core=True, absorbs=CLAMPS, when="weight is constant", pays=0.28, runs="QLinearConv"),
+    OpRule("Gemm", LAYER, ("float",), core=True, absorbs=CLAMPS, when="plain Gemm", pays=0.27, runs="QGemm"),
+    OpRule(
+        "MatMul", ("act", "weight"), ("float",), core=True, absorbs=CLAMPS, when="matrix weight", pays=0.28,
+        runs="QLinearMatMul MatMulIntegerToFloat",
+    ),
+    OpRule(
+        "MatMul", ("act",), ("float",), when="both computed", pays=0.70, runs="QLinearMatMul MatMulIntegerToFloat",
+        note="0.45 if the right side is s8, which ONNX Runtime makes only of a graph input",
+    ),
+    # -- what stands between; pays: with its neighbours, integer ÷ float between Q and DQ
+    OpRule("Add", ("act",), absorbs=CLAMPS, pays=0.76, runs="QLinearAdd"),
+    OpRule("Mul", ("act",), pays=0.81, runs="QLinearMul"),
+    OpRule("Concat", ("act",), shares=True, pays=0.72, runs="QLinearConcat", note="0.92 if parameters differ"),
+    OpRule("GlobalAveragePool", ("act",), pays=0.62, runs="QLinearGlobalAveragePool"),
+    OpRule("LeakyRelu", ("act",), pays=0.86, runs="QLinearLeakyRelu"),
+    OpRule("Sigmoid", ("act",), pays=0.87, runs="QLinearSigmoid"),
+    OpRule("Relu", ("act",), pays=0.87, note="not an operator any more: Q cuts off what is negative"),
+    OpRule("AveragePool", ("act",), pays=1.83, runs="QLinearAveragePool"),
+    OpRule("Softmax", ("act",), pays=2.61, runs="QLinearSoftmax"),
+    # -- what only moves values
+    OpRule("MaxPool", ("act",), ("same", "float"), pays=0.62, runs="MaxPool NhwcMaxPool"),
+    OpRule("Reshape", ("act", "keep"), ("same",), pays=0.83, runs="Reshape"),
+    OpRule("Transpose", ("act",), ("same",), pays=0.81, runs="Transpose"),
+    OpRule("Flatten", ("act",), ("same",), pays=0.79, runs="Flatten"),
+    OpRule("Squeeze", ("act", "keep"), ("same",), pays=0.83, runs="Squeeze", note="taken from Reshape"),
+    OpRule("Unsqueeze", ("act", "keep"), ("same",), pays=0.83, runs="Unsqueeze", note="taken from Reshape"),
+    OpRule("Slice", ("act", "keep"), ("same",), pays=0.80, runs="Slice"),
+    OpRule("Split", ("act", "keep"), ("same",), pays=0.74, runs="Split"),
+    OpRule("Gather", ("act", "keep"), ("same",), pays=0.57, runs="Gather"),
+    OpRule("Resize", ("act", "keep"), ("same",), when="nearest", pays=1.18, runs="Resize"),
+)  # fmt: skip
+
+FLOAT_ONLY = {
+    "ConvTranspose": "no integer kernel; integer weights would run at 1.06 of the float time",
+    "Sub": "no integer kernel; 1.02 of the float time",
+    "Tanh": "no integer kernel; 1.00 of the float time",
+    "HardSwish": "no integer kernel; 0.97 of the float time, computed in float",
+    "Clip": "no integer kernel where it is not merged into the layer before; 1.01 of the float time",
+    "Pad": "no integer kernel that ONNX Runtime would choose; 1.03 of the float time",
+    "LSTM": "its weights would be unpacked in every run; 1.2 to 1.4 of the float time (use quant_type dynamic)",
+    "GRU": "its weights would be unpacked in every run; 1.2 of the float time",
+}
+
+MACHINE = "ONNX Runtime 1.31 on AMD EPYC (Zen 4: AVX512-VNNI), one thread"
+
+TARGET = register_target(
+    Target(
+        name="onnxruntime",
+        form="qdq",
+        activation=QuantSpec(8, signed=False),
+        weight=WEIGHT,
+        rules=RULES,
+        slow={"int8": 1.31, "int16": 1.26, "uint16": 1.26},
+        float_only=FLOAT_ONLY,
+        checked=MACHINE,
+    )
+)
+
+MEASURED = "measured on x86 with VNNI only"
+
+ELSEWHERE = tuple(replace(r, pays=None, note=f"{MEASURED}: {r.pays}") for r in RULES if r.pays and r.pays < 1)
+"""The same rows where nothing was measured: what is known to be slow on one machine is left out."""
+
+AVX2 = register_target(
+    replace(
+        TARGET,
+        name="onnxruntime-avx2",
+        weight=replace(
+            WEIGHT, bits=7
+        ),  # u8·s8 pairs are summed in 16 bits: 2·255·127 would saturate, 2·255·63 does not
+        rules=ELSEWHERE,
+        checked="not run here",
+    )
+)
+
+ARM = register_target(
+    replace(
+        TARGET,
+        name="onnxruntime-arm",
+        activation=QuantSpec(8, signed=True),  # not symmetric: Relu merges only if its Q has zero point -128
+        rules=ELSEWHERE,
+        slow={},
+        checked="not run here",
+    )
+)

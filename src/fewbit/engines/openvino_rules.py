@@ -1,0 +1,95 @@
+"""OpenVINO: what it does in integers, as measured by `bench/operators.py`.
+
+    Q DQ → Conv            → integer convolution, whatever stands behind: the output may be float
+    Q DQ → Conv → act → …  → one convolution; it merges Relu, Clip, LeakyRelu, Sigmoid, Tanh, HardSwish, and constants
+                             added or multiplied: Q belongs behind all of them, and only where integers are read
+    Q DQ → Conv + Q DQ     → a residual Add becomes part of the convolution
+
+It moves Q and DQ through the graph itself: what only moves values needs none of its own, and has rows here with a
+measured factor around 1, which smart mode leaves out. The factors are against its own default, bf16 where the CPU has
+it; against f32 they are about half (Conv 0.32, MatMul 0.30).
+
+* Asymmetric u8 costs nothing in Conv, Gemm and MatMul with weights. ConvTranspose and MatMul of two computed values are
+  integer only without zero points: signed, symmetric.
+* Weights must be signed: with u8 weights everything stays float.
+* 16-bit Q and DQ are ignored or computed in float.
+"""
+
+from __future__ import annotations
+
+from fewbit.core.spec import QuantSpec
+from fewbit.core.target import OpRule, Target, register_target
+
+LAYER = ("act", "weight", "bias")
+MERGED = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish")
+SIGNED = QuantSpec(8, signed=True, symmetric=True)
+
+RULES = (
+    # -- what carries the cost
+    OpRule(
+        "Conv", LAYER, ("float",), absorbs=MERGED, when="depthwise", pays=0.99, runs="Convolution",
+        note="alone 0.9 to 1.3 of its float time; pays between integer layers",
+    ),
+    OpRule("Conv", LAYER, ("float",), core=True, absorbs=MERGED, when="grouped", pays=0.87, runs="Convolution"),
+    OpRule(
+        "Conv", LAYER, ("float",), core=True, absorbs=MERGED, when="weight is constant", pays=0.57,
+        runs="Convolution",
+    ),
+    OpRule(
+        "ConvTranspose", LAYER, ("float",), core=True, absorbs=MERGED, when="weight is constant", pays=0.54,
+        runs="Deconvolution", note="only signed and symmetric", act=SIGNED,
+    ),
+    OpRule("Gemm", LAYER, ("float",), core=True, absorbs=MERGED, when="plain Gemm", pays=0.60, runs="FullyConnected"),
+    OpRule(
+        "MatMul", ("act", "weight"), ("float",), core=True, absorbs=MERGED, when="matrix weight", pays=0.56,
+        runs="FullyConnected",
+    ),
+    OpRule(
+        "MatMul", ("act",), ("float",), when="both computed", pays=0.80, runs="MatMul Subgraph",
+        note="only signed and symmetric", act=SIGNED,
+    ),
+    # -- what stands between
+    OpRule("Add", ("act",), ("float",), absorbs=MERGED, when="both computed", pays=0.96, note="part of a convolution"),
+    OpRule("Sub", ("act",), ("float",), when="both computed", pays=1.09, note="part of a convolution"),
+    OpRule("Concat", ("act",), shares=True, pays=1.16, runs="Concatenation"),
+    OpRule("GlobalAveragePool", ("act",), ("float",), pays=1.01, runs="Reduce"),
+    OpRule("AveragePool", ("act",), ("float",), pays=1.03, runs="Pooling"),
+    # -- what only moves values
+    OpRule("MaxPool", ("act",), ("same", "float"), pays=0.93, runs="Pooling"),
+    OpRule("Reshape", ("act", "keep"), ("same",), pays=1.10, runs="Reshape"),
+    OpRule("Transpose", ("act",), ("same",), pays=1.02, runs="Transpose"),
+    OpRule("Flatten", ("act",), ("same",), pays=1.08, runs="Reshape"),
+    OpRule("Squeeze", ("act", "keep"), ("same",), pays=1.10, runs="Reshape"),
+    OpRule("Unsqueeze", ("act", "keep"), ("same",), pays=1.10, runs="Reshape"),
+    OpRule("Slice", ("act", "keep"), ("same",), pays=1.04, runs="StridedSlice"),
+    OpRule("Split", ("act", "keep"), ("same",), pays=1.12, runs="Split"),
+    OpRule("Gather", ("act", "keep"), ("same",), pays=1.00, runs="Gather"),
+    OpRule("Resize", ("act", "keep"), ("same",), when="nearest", pays=1.05, runs="Interpolate"),
+)  # fmt: skip
+
+FLOAT_ONLY = {
+    "Mul": "computed in float; 1.16 of the float time, or merged into the layer before if one side is constant",
+    "Relu": "merged into the layer before; alone computed in float",
+    "LeakyRelu": "merged into the layer before; alone computed in float",
+    "Clip": "merged into the layer before; alone computed in float",
+    "Sigmoid": "merged into the layer before; alone computed in float",
+    "Tanh": "merged into the layer before; alone computed in float",
+    "HardSwish": "merged into the layer before; alone computed in float",
+    "Softmax": "computed in float; 1.25 of the float time",
+    "Pad": "computed in float; 1.20 of the float time",
+    "LSTM": "its weights are unpacked when it is loaded; 1.01 of the float time",
+    "GRU": "its weights are unpacked when it is loaded; 0.97 of the float time",
+}
+
+TARGET = register_target(
+    Target(
+        name="openvino",
+        form="qdq",
+        activation=QuantSpec(8, signed=False),
+        weight=QuantSpec(8, signed=True, symmetric=True, granularity="channel", axis=0, narrow=True),
+        rules=RULES,
+        slow={"int16": 1.0, "uint16": 1.0},
+        float_only=FLOAT_ONLY,
+        checked="OpenVINO 2026.4 on AMD EPYC (Zen 4: AVX512-VNNI, bf16), one thread, against its default precision",
+    )
+)

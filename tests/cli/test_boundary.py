@@ -1,0 +1,145 @@
+"""Whatever happens inside a command ends as an exit code and a line on stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from fewbit.cli import app, main
+from fewbit.errors import EngineError, FewbitWarning, UsageError
+from tests.cli.conftest import Cli, golden
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, error: BaseException | None = None, text: str = "") -> None:
+    """Let every command raise `error`, or print `text`."""
+
+    class Command:
+        def main(self, **_: object) -> None:
+            if error is not None:
+                raise error
+            print(text)
+
+    monkeypatch.setattr(app, "command", Command)
+
+
+def test_help_lists_the_verbs(cli: Cli) -> None:
+    done = cli("--help")
+    assert (done.code, done.err) == (0, "")
+    golden("help", done.out)
+
+
+def test_no_words_are_a_call_for_help(cli: Cli) -> None:
+    assert cli().out == cli("--help").out == cli("-h").out
+
+
+@pytest.mark.parametrize("verb", app.VERBS)
+def test_every_verb_explains_itself(cli: Cli, verb: str) -> None:
+    done = cli(verb, "--help")
+    assert done.code == 0 and f"Usage: fewbit {verb}" in done.out
+    short = next(line for line in cli("--help").out.splitlines() if line.startswith(f"  {verb} "))
+    assert not short.endswith("...")
+
+
+def test_flags_stand_under_headings(cli: Cli) -> None:
+    out = cli("quantize", "--help").out
+    order = [out.index(h) for h in ("Arguments:", "Options:", "How to quantize:", "How data is read:")]
+    assert order == sorted(order)
+
+
+def test_the_version(cli: Cli) -> None:
+    import fewbit
+
+    assert cli("--version").out == f"fewbit {fewbit.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quantise"], "error: no such command 'quantise'. Did you mean 'quantize'?\nsee: fewbit --help"),
+        (["quantize", "--calib-mod", "x"], "error: no such option: --calib-mod (Possible options: --calib-mode"),
+        (["quantize"], "error: missing argument 'MODEL'.\nsee: fewbit quantize --help"),
+        (["quantize", "n", "--batch-size", "two"], "error: invalid value for '--batch-size'"),
+        (["quantize", "n", "--threads", "0"], "error: invalid value for '--threads'"),
+    ],
+)
+def test_wrong_words_are_bad_usage(cli: Cli, words: list[str], message: str) -> None:
+    done = cli(*words)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("a wrong word"), 2, "error: a wrong word\n"),
+        (EngineError("it refused"), 1, "error: it refused\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+    ids=["usage", "other", "ctrl-c"],
+)
+def test_our_errors_are_one_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    instead(monkeypatch, error)
+    done = cli("x")
+    assert (done.code, done.out, done.err) == (code, "", said)
+
+
+def test_a_bug_keeps_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, ZeroDivisionError("by nought"))
+    done = cli("x")
+    assert done.code == 1
+    assert "Traceback" in done.err and "by nought" in done.err and "please report it" in done.err.splitlines()[-1]
+
+
+def test_a_warning_is_one_line_every_time(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Command:
+        def main(self, **_: object) -> None:
+            for _ in range(2):
+                warnings.warn("mind this", FewbitWarning, stacklevel=1)
+
+    monkeypatch.setattr(app, "command", Command)
+    assert cli("x").err == "warning: mind this\n" * 2
+
+
+def test_other_warnings_are_left_to_python(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Command:
+        def main(self, **_: object) -> None:
+            warnings.warn("not ours", UserWarning, stacklevel=1)
+
+    seen: list[str] = []
+    monkeypatch.setattr(app, "command", Command)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *_: seen.append(str(message))
+        assert cli("x").err == ""
+    assert seen == ["not ours"]
+
+
+def test_the_process_is_left_as_it_was(cli: Cli) -> None:
+    before = signal.getsignal(signal.SIGTERM), warnings.showwarning, list(warnings.filters)
+    cli("--version")
+    assert (signal.getsignal(signal.SIGTERM), warnings.showwarning, list(warnings.filters)) == before
+
+
+def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    instead(monkeypatch, text="much")
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert main(["x"]) == 1
+
+
+def test_python_m_fewbit_is_fewbit(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "fewbit", "quantise"], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"COLUMNS": "80"})  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "") and "Did you mean 'quantize'" in done.stderr
