@@ -85,7 +85,7 @@ def measure(case: Case, engine: str, rounds: int) -> dict[str, dict[str, Any]]:
 
 def pays(case: Case, found: dict[str, dict[str, Any]]) -> dict[str, float]:
     """What stands in the tables: integer ÷ float for an operator alone; for one between others, their time with it
-    integer ÷ their time with it float. By precision of the float parts, where the engine has several."""
+    integer ÷ their time with it float; of medians. By precision of the float parts, where the engine has several."""
     out = {}
     for key, f in found.items():
         tag = key.removesuffix(f"{BEST}").strip() if key.endswith(f"{BEST}") else None

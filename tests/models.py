@@ -89,6 +89,11 @@ def weight(*shape: int, seed: int = 0, scale: float = 0.5) -> Array:
     return (np.random.default_rng([seed, *shape]).standard_normal(shape) * scale).astype(np.float32)
 
 
+def body(made: onnx.NodeProto, name: str) -> onnx.GraphProto:
+    """The body of an If, Loop or Scan: `body(node, "then_branch")`."""
+    return next(a.g for a in made.attribute if a.name == name)
+
+
 # -- networks -----------------------------------------------------------------------------------------------------------
 
 

@@ -173,7 +173,7 @@ def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | No
     config = json.dumps(dict(plan.config), sort_keys=True)
     about = {"fewbit.version": __version__, "fewbit.target": plan.target, "fewbit.config": config}
     about |= {"fewbit.model": plan.model, **(info or {})}
-    return Quantized(finalize(emit_qdq(model, plan), target.opset, about), plan)
+    return Quantized(finalize(emit_qdq(model, plan), target.opset, about, target.grabs), plan)
 
 
 def quantize(
@@ -219,7 +219,7 @@ def quantize(
     plan = calibrate(fused, plan, seen, collector=collector, checkpoint=checkpoint, workers=workers, progress=progress)
     out = apply(fused, plan, info={"fewbit.data": source.digest() or "unknown"})
     if verify:
-        out.report = verify_quantized(fused, out, plan, seen.kept(), _opener(chosen.target, 1))
+        out.report = verify_quantized(given, out, plan, seen.kept(), _opener(chosen.target, 1), fused=fused)
         for problem in out.report.problems():
             warnings.warn(problem, FewbitWarning, stacklevel=2)
     return out

@@ -164,7 +164,7 @@ def test_a_large_weight_of_the_wrong_size_is_refused(tmp_path):
 
 def test_a_body_that_uses_what_nothing_makes_is_refused(tmp_path):
     made = models.branches()
-    made.graph.node[1].attribute[0].g.node[0].input[0] = "nowhere"
+    models.body(made.graph.node[1], "else_branch").node[0].input[0] = "nowhere"
     with pytest.raises(ModelFormatError, match="'nowhere', which nothing makes"):
         load_model(saved(tmp_path, made))
 
@@ -215,7 +215,7 @@ def test_a_quantized_network_is_refused_unless_asked_for(tmp_path):
 
 def test_a_quantized_operator_inside_a_body_is_found_too(tmp_path):
     made = models.branches()
-    made.graph.node[1].attribute[0].g.node[0].CopyFrom(node("MatMulInteger", "r r", "e", "negate"))
+    models.body(made.graph.node[1], "else_branch").node[0].CopyFrom(node("MatMulInteger", "r r", "e", "negate"))
     with pytest.raises(AlreadyQuantized, match="MatMulInteger"):
         load_model(saved(tmp_path, made))
 

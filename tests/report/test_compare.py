@@ -57,13 +57,13 @@ def test_worst_comes_first(pair: tuple[Model, Model], x: NDArray[np.float32]) ->
     assert c.worst(2) == list(c.layers[:2])
 
 
-@pytest.mark.parametrize("size", [1, 4, 6])
+@pytest.mark.parametrize("size", [1, 3, 4])
 @pytest.mark.parametrize("limit", [1, 512])
 def test_batches_and_groups_do_not_change_the_numbers(x: NDArray[np.float32], size: int, limit: int) -> None:
-    wide = np.tile(x[:6], (1, 1 << 15))  # 0.5 MiB a row: some values are over 1 MiB
+    wide = np.tile(x[:4], (1, 1 << 15))  # 0.5 MiB a row: some values are over 1 MiB
     f, q = (model(p) for p in (wide_chain(), with_qdq(wide_chain(), FORMATS)))
     c = compare(f, q, batches(wide, size), Reference, memory_limit=limit)
-    ref = compare(f, q, batches(wide, 6), Reference)
+    ref = compare(f, q, batches(wide, 4), Reference)
     assert [e.name for e in c.layers] == [e.name for e in ref.layers]
     for a, b in zip(c.layers, ref.layers, strict=True):
         assert (a.sqnr, a.cosine, a.clip) == pytest.approx((b.sqnr, b.cosine, b.clip))
@@ -194,7 +194,7 @@ def test_shapes_that_differ_name_the_value(pair: tuple[Model, Model], x: NDArray
 
 
 def test_data_that_can_be_visited_once_is_refused_if_it_is_needed_twice(x: NDArray[np.float32]) -> None:
-    wide = np.tile(x[:6], (1, 1 << 15))
+    wide = np.tile(x[:4], (1, 1 << 15))
     f, q = (model(p) for p in (wide_chain(), with_qdq(wide_chain(), FORMATS)))
     with pytest.raises(DataError, match=r"4 passes .* visited only once.*memory_limit \(it is 1 MiB\)"):
         compare(f, q, iter(batches(wide, 1)), Reference, memory_limit=1)
@@ -212,9 +212,9 @@ class Shrinking:
 
 
 def test_data_that_changes_between_passes_is_refused(x: NDArray[np.float32]) -> None:
-    wide = np.tile(x[:6], (1, 1 << 15))
+    wide = np.tile(x[:4], (1, 1 << 15))
     f, q = (model(p) for p in (wide_chain(), with_qdq(wide_chain(), FORMATS)))
-    with pytest.raises(DataError, match=r"5 batches on its first pass and 4 on pass 2"):
+    with pytest.raises(DataError, match=r"3 batches on its first pass and 2 on pass 2"):
         compare(f, q, Shrinking(batches(wide, 1)), Reference, memory_limit=1)
 
 

@@ -24,7 +24,8 @@ BATCH_SIZES = (1, 32)
 SECONDS = 0.5
 """To time each network for, at each batch size."""
 
-WORST = 5
+WORST, LAYER_IMAGES = 5, 200
+"""Layers shown, and images that they are compared on."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run(
     for engine in engines:
         say(f"measuring on {engine} …")
         measured.append(measure(engine, given, made, demo_test()))
-    images = {k: v for k, v in demo_test().items() if k != "labels"}
+    images = {k: v[:LAYER_IMAGES] for k, v in demo_test().items() if k != "labels"}
     layers = api.compare(given, made, images, batch_size=100)
     if save is not None:
         given.save(save / "demo.onnx")

@@ -85,9 +85,9 @@ def data_words(config: Path | None, words: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(both_configs(config, words)[1])
 
 
-def batch_count(source: Any, limit: int | None, skipped: int = 0) -> int | None:
+def batch_count(source: Any, limit: int | None) -> int | None:
     """How many batches a run over data will see; None if it cannot be known."""
     if source.batches is None:
         return limit
-    rest = max(0, source.batches - skipped)
-    return rest if limit is None else min(limit, rest)
+    count = int(source.batches)
+    return count if limit is None else min(limit, count)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fewbit.errors import DataError
 
-CHUNK = 1 << 16  # values turned into float64 at a time
+CHUNK = 1 << 13  # values in float64 at a time; longer dot products wake BLAS threads, which fight the engine
 
 
 @dataclass
@@ -55,7 +55,8 @@ class ErrorSums:
             return 1.0
         if self.rr == 0 or self.xx == 0:
             return 0.0
-        return max(-1.0, min(1.0, self.rx / (math.sqrt(self.rr) * math.sqrt(self.xx))))
+        found = self.rx / (math.sqrt(self.rr) * math.sqrt(self.xx))
+        return math.nan if math.isnan(found) else max(-1.0, min(1.0, found))
 
     @property
     def sqnr_db(self) -> float:

@@ -134,6 +134,7 @@ class Target:
         activation, weight: the fastest accurate formats.
         rules: the rows. dynamic: the rows for ranges measured at run time (calib_mode none).
         slow: activation dtype → measured factor against float, for types that work but cost.
+        grabs: weighted operators that the engine makes integer by itself if they stand between a DQ and a Q.
         float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
         checked: where the rows were measured; "not run here" if they were not.
@@ -147,6 +148,7 @@ class Target:
     slow: dict[str, float] = field(default_factory=dict)
     float_only: dict[str, str] = field(default_factory=dict)
     dynamic: tuple[OpRule, ...] = ()
+    grabs: tuple[str, ...] = ()
     opset: int = 13
     checked: str = "not run here"
 

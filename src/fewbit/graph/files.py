@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import os
 import shutil
@@ -33,6 +34,8 @@ QUANTIZED_OPS = frozenset(
     "QLinearAdd QLinearMul QLinearConcat QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid "
     "QLinearSoftmax QGemm MatMulNBits DynamicQuantizeMatMul DynamicQuantizeLSTM MatMulIntegerToFloat".split()
 )
+
+logging.getLogger("onnx_ir.serde").setLevel(logging.ERROR)  # what it warns of in broken files, we raise
 
 Bytes = NDArray[np.uint8]
 

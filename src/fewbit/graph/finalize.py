@@ -9,7 +9,7 @@ How the network was made goes into the file's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -21,16 +21,18 @@ IR_FOR_OPSET = ((25, 12), (23, 11), (21, 10), (19, 9), (15, 8), (0, 7))
 NEEDS_21 = frozenset((ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4))
 
 
-def finalize(model: Model, opset: int, info: Mapping[str, str]) -> Model:
+def finalize(model: Model, opset: int, info: Mapping[str, str], apart: Collection[str] = ()) -> Model:
     """Do all of the above in place.
 
     Args:
         model: fresh from `emit_qdq`. opset: least that the target needs. info: written into the file's metadata.
+        apart: operators that the engine would make integer by itself, see `keep_apart`.
 
     Raises:
         UnsupportedModel: the graph needs a newer opset than it could be raised to.
     """
     cancel_pairs(model)
+    keep_apart(model, apart)
     check_legal(model, opset)
     model.ir.ir_version = max(model.ir.ir_version or 0, next(v for o, v in IR_FOR_OPSET if model.opset >= o))
     model.ir.producer_name = "fewbit"
@@ -60,6 +62,44 @@ def cancel_pairs(model: Model) -> int:
 def _same(a: ir.Node, b: ir.Node) -> bool:
     pairs = [(const(x), const(y)) for x, y in zip(a.inputs[1:], b.inputs[1:], strict=False)]
     return all(x is not None and y is not None and np.array_equal(x, y) for x, y in pairs)
+
+
+def keep_apart(model: Model, ops: Collection[str]) -> int:
+    """Put a Sum of one input between a float operator and the Q behind it, if a DQ stands in front; returns how many.
+
+        before   DQ ─ Conv(float W) ─ [Relu] ─ Q            after   DQ ─ Conv(float W) ─ [Relu] ─ Sum ─ Q
+
+    ONNX Runtime reads the first form as an order to quantize W itself, one scale for all channels: the very layer that
+    was to stay float would become integer, badly. A Sum of one input changes nothing and survives its optimizer.
+    """
+    done = 0
+    for q in model.nodes:
+        value = q.inputs[0] if q.op_type == "QuantizeLinear" else None
+        maker = value.producer() if value is not None else None
+        core = maker
+        if maker is not None and maker.op_type in ("Relu", "Clip") and maker.inputs[0] is not None:
+            core = maker.inputs[0].producer()
+        if value is None or maker is None or core is None or core.op_type not in ops or not _reads_dq(core):
+            continue
+        if all(_from_dq(v) for v in core.inputs[:2]):
+            continue  # an integer layer: its weight comes from integers as well
+        apart = ir.node("Sum", [value])
+        apart.name = f"{value.name}_apart"
+        out = apart.outputs[0]
+        out.name, out.type, out.shape = f"{value.name}_apart", value.type, value.shape
+        model.graph.insert_before(q, apart)
+        q.replace_input_with(0, out)
+        done += 1
+    return done
+
+
+def _from_dq(value: ir.Value | None) -> bool:
+    maker = value.producer() if value is not None else None
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
+def _reads_dq(node: ir.Node) -> bool:
+    return bool(node.inputs) and _from_dq(node.inputs[0])
 
 
 def check_legal(model: Model, opset: int) -> None:

@@ -108,6 +108,7 @@ def apply(model: Model, rules: Sequence[Rule[Any]]) -> Report:
                 else:
                     changes.append(Change(rule.name, name, rule.replace(edit, match)))
         if len(changes) == before:
+            edit.finish()
             return Report(tuple(changes), tuple(refusals))
 
 
@@ -136,7 +137,7 @@ class Edit:
     """Safe edits: names stay unique, outputs keep their names, what nobody uses goes away.
 
     Args:
-        model: changed in place; names of nodes that vanish are entered in its `aliases`.
+        model: changed in place; names of nodes that vanish are entered in its `aliases`, by `finish`.
     """
 
     def __init__(self, model: Model) -> None:
@@ -144,6 +145,16 @@ class Edit:
         graphs = (model.graph, *model.graph.subgraphs())
         self._taken = {str(v.name) for g in graphs for v in (*g.inputs, *g.initializers.values())}
         self._taken |= {str(v.name) for g in graphs for n in g for v in n.outputs}
+        self._heirs: dict[str, str] = {}
+
+    def finish(self) -> None:
+        """Note in the model which node does the work of each one that is gone; "" if none needs to."""
+        aliases = self.model.aliases
+        aliases.update(self._heirs)
+        for old, heir in aliases.items():
+            while heir in self._heirs:
+                heir = self._heirs[heir]
+            aliases[old] = heir
 
     def constant(self, name: str, array: Array) -> ir.Value:
         """A new initializer; its name starts with `name`."""
@@ -209,16 +220,14 @@ class Edit:
         op: str,
         inputs: Sequence[ir.Value | None],
         attributes: Mapping[str, Any] | None = None,
-        *,
-        name: str | None = None,
     ) -> ir.Node:
         """Put one node in the place of a picture that ends in `last`.
 
         Args:
-            last: its output keeps its name; it goes away, and with it all that only it needed.
-            op, inputs, attributes: of the new node. name: of the new node; that of `last` if not given.
+            last: the new node has its name, and its output's; it goes away, and with it all that only it needed.
+            op, inputs, attributes: of the new node.
         """
-        node = ir.node(op, inputs, attributes or {}, name=str(last.name) if name is None else name)
+        node = ir.node(op, inputs, attributes or {}, name=last.name)
         self.model.graph.insert_before(last, node)
         self._take_over(node.outputs[0], last.outputs[0])
         self.drop(last, into=node)
@@ -231,12 +240,8 @@ class Edit:
 
     def _remove(self, node: ir.Node, heir: str) -> list[ir.Value]:
         """Take a node out of the graph; returns what it read."""
-        aliases, gone = self.model.aliases, str(node.name)
-        for old, new in aliases.items():
-            if new == gone:
-                aliases[old] = heir
-        if gone != heir:
-            aliases[gone] = heir
+        if node.name != heir:
+            self._heirs[str(node.name)] = heir
         inputs = [v for v in node.inputs if v is not None]
         self.model.graph.remove(node, safe=True)
         return inputs

@@ -46,10 +46,15 @@ class _Draft:
         self.parent[second] = first
 
     def add(self, name: str, value: ValuePlan) -> None:
-        """Add a value; when two nodes wish for different widths, the wider one wins."""
+        """Add a value. When two nodes differ, the wider format wins, and of two as wide the symmetric one."""
         old = self.values.get(name)
-        if old is None or value.spec.bits > old.spec.bits:
+        if old is None or _rank(value.spec) > _rank(old.spec):
             self.values[name] = value
+
+
+def _rank(spec: QuantSpec) -> tuple[int, bool]:
+    """Which format wins: some operators compute in integers only without zero points, none only with."""
+    return spec.bits, bool(spec.symmetric and spec.signed)
 
 
 def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
@@ -110,7 +115,7 @@ def _add_node(
     model: Model, node: Node, rule: OpRule, picked: Selection, draft: _Draft, config: QuantConfig, target: Target
 ) -> None:
     wish = settings_for(model, node, config)
-    act = activation_spec(config, target, wish)
+    act = activation_spec(config, target, wish, rule.act)
     mode = wish.get("calib_mode", config.calib_mode)
     acts = []
     for i, value in enumerate(node.inputs):
@@ -162,7 +167,7 @@ def _grouped(draft: _Draft) -> dict[str, ValuePlan]:
     specs: dict[str, QuantSpec] = {}
     for name, v in draft.values.items():
         group = draft.root(name)
-        if group not in specs or v.spec.bits > specs[group].bits:
+        if group not in specs or _rank(v.spec) > _rank(specs[group]):
             specs[group] = v.spec
     members: dict[str, int] = {}
     for name in draft.values:
@@ -181,9 +186,11 @@ def _grouped(draft: _Draft) -> dict[str, ValuePlan]:
 # -- formats --------------------------------------------------------------------------------------------------------
 
 
-def activation_spec(config: QuantConfig, target: Target, wish: dict[str, Any]) -> QuantSpec:
-    """Format of activations: the target's best, unless the user says otherwise."""
-    spec = target.activation
+def activation_spec(
+    config: QuantConfig, target: Target, wish: dict[str, Any], needed: QuantSpec | None = None
+) -> QuantSpec:
+    """Format of activations: what the row needs, else the target's best, unless the user says otherwise."""
+    spec = needed or target.activation
     if config.quantized_dtype == "int8":
         spec = replace(spec, signed=True, symmetric=True)
     elif config.quantized_dtype == "uint8":

@@ -1,0 +1,91 @@
+"""What a terminal shows and a pipe gets."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+
+import pytest
+
+from fewbit.cli.screen import answer, progress, show
+from fewbit.report.tables import frame, table
+
+REPORT = "\n".join(
+    [table(("<layer", ">dB"), [("conv1", "31.2")]), "note: one thing", frame(["ALARM"]), "x" * 200, "[bold]a[/] :cat:"]
+)
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+class Terminal(io.StringIO):
+    """A stream that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "40")
+
+
+def test_a_pipe_gets_the_very_text(capsys: pytest.CaptureFixture[str]) -> None:
+    show(REPORT)
+    assert capsys.readouterr().out == REPORT + "\n"
+
+
+def test_a_terminal_gets_the_same_decorated(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Terminal()
+    monkeypatch.setattr(sys, "stdout", seen)
+    show(REPORT)
+    text = seen.getvalue()
+    assert ANSI.sub("", text) == REPORT.replace("-----  ----", "─────  ────") + "\n"
+    assert "\x1b[1mlayer    dB\x1b[0m" in text and "\x1b[1;31m! ALARM !\x1b[0m" in text
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Terminal()
+    monkeypatch.setattr(sys, "stdout", seen)
+    monkeypatch.setenv("NO_COLOR", "1")
+    show(REPORT)
+    assert "\x1b[31m" not in seen.getvalue() and "\x1b[1;31m" not in seen.getvalue()
+
+
+@pytest.mark.parametrize(("json_", "quiet", "said"), [(False, False, "text\n"), (False, True, "")])
+def test_an_answer_is_text_unless_quiet(
+    capsys: pytest.CaptureFixture[str], json_: bool, quiet: bool, said: str
+) -> None:
+    answer(lambda: "text", dict, json=json_, quiet=quiet)
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_json_is_printed_even_if_quiet(capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
+    answer(lambda: "text", lambda: {"a": float("inf")}, json=True, quiet=quiet)
+    assert json.loads(capsys.readouterr().out) == {"a": "inf"}
+
+
+def test_progress_shows_rate_and_time_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Terminal()
+    monkeypatch.setattr(sys, "stderr", seen)
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress("calibrating", 4) as tick:
+        assert tick is not None
+        for n in range(1, 5):
+            tick(n, n * 8)
+    text = ANSI.sub("", seen.getvalue())
+    assert "calibrating" in text and "4/4 batches" in text and re.search(r"[\d,.]+ samples/s", text)
+    assert re.search(r"\d:\d\d:\d\d .*\d:\d\d:\d\d", text)  # so far, and left
+
+
+def test_progress_is_silent_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with progress("calibrating", 4) as tick:
+        assert tick is None
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress("calibrating", 4, quiet=True) as tick:
+        assert tick is None
+    assert capsys.readouterr().err == "" and sys.stderr.getvalue() == ""  # type: ignore[attr-defined]

@@ -1,0 +1,86 @@
+import numpy as np
+import onnx
+import pytest
+
+from fewbit.errors import UnsupportedModel
+from fewbit.graph import normalize
+from fewbit.graph.emit import emit_qdq
+from fewbit.graph.files import to_bytes
+from fewbit.graph.finalize import IR_FOR_OPSET, cancel_pairs, finalize
+from tests.models import conv_relu, feeds_for, info, load, matmul, node, plan_for, proto, run
+
+
+def chain(*, scale=0.5, zero=3, second=(0.5, 3), output=False) -> onnx.ModelProto:
+    """x → Q → DQ → Q → DQ → y, the second pair with parameters of its own; `output`: the middle float is an output."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "a", "q1"),
+        node("DequantizeLinear", "a s z", "b", "dq1"),
+        node("QuantizeLinear", "b s2 z2", "c", "q2"),
+        node("DequantizeLinear", "c s2 z2", "y", "dq2"),
+    ]
+    weights = {"s": np.float32(scale), "z": np.uint8(zero), "s2": np.float32(second[0]), "z2": np.asarray(second[1])}
+    weights["z2"] = weights["z2"] if weights["z2"].dtype != np.int64 else np.uint8(second[1])
+    outputs = [info("y", [5]), *([info("b", [5])] if output else [])]
+    return proto(nodes, [info("x", [5])], outputs, weights)
+
+
+def test_a_pair_that_undoes_itself_goes():
+    model = load(chain())
+    feeds = feeds_for(model)
+    want = run(model, feeds)["y"]
+    assert cancel_pairs(model) == 1
+    assert [n.name for n in model.nodes] == ["q1", "dq2"]
+    np.testing.assert_array_equal(run(model, feeds)["y"], want)
+    assert cancel_pairs(model) == 0
+
+
+@pytest.mark.parametrize("second", [(0.25, 3), (0.5, 4), (0.5, np.int8(3))])
+def test_a_pair_that_changes_anything_stays(second):
+    model = load(chain(second=second))
+    assert cancel_pairs(model) == 0 and len(model.nodes) == 4
+
+
+def test_a_value_that_is_an_output_survives_the_removal():
+    model = load(chain(output=True))
+    feeds = feeds_for(model)
+    want = run(model, feeds)
+    assert cancel_pairs(model) == 1
+    assert [n.name for n in model.nodes] == ["q1", "dq1", "dq2"]
+    for key, value in run(model, feeds).items():
+        np.testing.assert_array_equal(value, want[key])
+
+
+def test_how_it_was_made_is_written_into_the_file():
+    model = load(conv_relu())
+    out = finalize(emit_qdq(model, plan_for(model)), 13, {"fewbit.version": "1", "fewbit.target": "x"})
+    made = onnx.load_from_string(to_bytes(out))
+    assert made.producer_name == "fewbit"
+    assert {p.key: p.value for p in made.metadata_props} == {"fewbit.version": "1", "fewbit.target": "x"}
+    assert model.metadata == {}
+
+
+@pytest.mark.parametrize("opset", [17, 19, 21, 23])
+def test_the_file_format_fits_the_opset(opset):
+    made = conv_relu(opset=opset)
+    made.ir_version = 4
+    out = finalize(load(made), 13, {})
+    least = next(v for o, v in IR_FOR_OPSET if opset >= o)
+    assert out.ir.ir_version == least
+    onnx.checker.check_model(onnx.load_from_string(to_bytes(out)), full_check=True)
+
+
+@pytest.mark.parametrize("words", [{"bit_num": 16}, {"quantize_granularity": "group-wise", "group_size": 8}])
+def test_formats_that_the_opset_cannot_hold_are_refused(monkeypatch, words):
+    def fail(*_):
+        raise RuntimeError("no adapter")
+
+    model = load(matmul())
+    plan = plan_for(model, **words)
+    monkeypatch.setattr(normalize.onnx.version_converter, "convert_version", fail)
+    with pytest.raises(UnsupportedModel, match=r"needs opset 21, but the model is at 17.*raising it to 21 failed \(no adapter\)"):
+        finalize(emit_qdq(model, plan), 13, {})
+
+
+def test_a_target_that_needs_more_than_the_model_has_is_told():
+    with pytest.raises(UnsupportedModel, match="needs opset 19, but the model is at 17"):
+        finalize(load(conv_relu()), 19, {})
