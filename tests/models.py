@@ -20,7 +20,7 @@ from fewbit.core.spec import QuantSpec
 from fewbit.core.target import OpRule, Target
 from fewbit.graph.files import from_proto, to_bytes
 from fewbit.graph.model import Model
-from fewbit.quantize.plan import make_plan
+from fewbit.quantization.plan import make_plan
 
 Array = NDArray[Any]
 Dims = Sequence[int | str | None]

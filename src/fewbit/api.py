@@ -28,9 +28,9 @@ from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.finalize import finalize
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
-from fewbit.quantize.plan import make_plan as _make_plan
-from fewbit.quantize.static import calibrate as _calibrate
-from fewbit.quantize.static import feeder
+from fewbit.quantization.plan import make_plan as _make_plan
+from fewbit.quantization.static import calibrate as _calibrate
+from fewbit.quantization.static import feeder
 from fewbit.report.benchmark import Benchmark
 from fewbit.report.benchmark import benchmark as _benchmark
 from fewbit.report.compare import compare as _compare

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fewbit.api import TARGETS
 from fewbit.cli.benchmark import read_sizes
-from fewbit.core.target import TARGETS
 from fewbit.data.demo import DEMO_MODEL
 from fewbit.errors import UsageError
 from tests.cli.conftest import Cli, golden

@@ -26,7 +26,7 @@ def batches():
 
 EAGER = """
 import sys
-from fewbit.quantize import checkpoint
+from fewbit.quantization import checkpoint
 checkpoint.EVERY = 0.0  # seconds between two; nobody has read it yet
 from fewbit.cli import main
 sys.exit(main())

@@ -1,6 +1,6 @@
 """The rules of direction, as a table and two functions over syntax trees.
 
-    errors → core → config → graph → {calib, data} → {quantize, engines, torch}
+    errors → core → config → graph → {calib, data} → {quantization, engines, torch}
            → {report, search, frontends} → api → compat → cli
 
 A file may import from its own folder and from what stands left of it; siblings in braces never import each other.
@@ -18,7 +18,7 @@ ORDER = (
     {"config"},
     {"graph"},
     {"calib", "data"},
-    {"quantize", "engines", "torch"},
+    {"quantization", "engines", "torch"},
     {"report", "search", "frontends"},
     {"api"},
     {"compat"},

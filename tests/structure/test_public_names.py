@@ -12,8 +12,8 @@ from tests.structure.source import project
 
 # Changing this list changes the contract: say so in CHANGELOG.md.
 PUBLIC = """
-    DataConfig FewbitError FewbitWarning Model Plan QuantConfig
-    apply benchmark calibrate compare evaluate fuse inspect load make_plan quantize
+    CalibrationCollector DataConfig FewbitError FewbitWarning Model Plan QuantConfig QuantSpec Quantized
+    apply attach benchmark calibrate compare evaluate fuse inspect load make_plan profile quantize
 """.split()
 
 

@@ -61,7 +61,7 @@ def layer_verdicts(given: Model, targets: list[str]) -> list[LayerVerdict]:
     from fewbit import api
     from fewbit.config import QuantConfig
     from fewbit.graph.model import op_name
-    from fewbit.quantize.select import select
+    from fewbit.quantization.select import select
 
     fused = api.fuse(given) if targets else given
     left = {str(n.name) for n in fused.nodes}

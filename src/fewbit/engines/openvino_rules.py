@@ -36,7 +36,7 @@ RULES = (
         runs="Convolution",
     ),
     OpRule(
-        "ConvTranspose", LAYER, ("float",), core=True, absorbs=MERGED, when="weight is constant", pays=0.54,
+        "ConvTranspose", LAYER, ("float",), core=True, absorbs=MERGED, when="weight is constant", pays=0.46,
         runs="Deconvolution", note="only signed and symmetric", act=SIGNED,
     ),
     OpRule("Gemm", LAYER, ("float",), core=True, absorbs=MERGED, when="plain Gemm", pays=0.60, runs="FullyConnected"),
@@ -45,7 +45,7 @@ RULES = (
         runs="FullyConnected",
     ),
     OpRule(
-        "MatMul", ("act",), ("float",), when="both computed", pays=0.80, runs="MatMul Subgraph",
+        "MatMul", ("act",), ("float",), when="both computed", pays=0.83, runs="MatMul Subgraph",
         note="only signed and symmetric", act=SIGNED,
     ),
     # -- what stands between

@@ -11,7 +11,7 @@ from fewbit.config import QuantConfig
 from fewbit.core.target import Target
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.model import Model, is_const, op_name
-from fewbit.quantize.select import select
+from fewbit.quantization.select import select
 from fewbit.report.reasons import Group, Kept, grouped
 from fewbit.report.tables import listed, pairs, plain, short, size, table, wrapped
 

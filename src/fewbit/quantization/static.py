@@ -29,7 +29,7 @@ from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
 from fewbit.errors import BadSample, ConfigError, EmptyData
 from fewbit.graph.model import Model, op_name
-from fewbit.quantize.checkpoint import EVERY, Checkpoint
+from fewbit.quantization.checkpoint import EVERY, Checkpoint
 
 Array = NDArray[Any]
 Observers = dict[str, Observer]

@@ -11,8 +11,8 @@ import pytest
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
-from fewbit.quantize.plan import make_plan
-from tests.quantize.nets import TOY, net, residual
+from fewbit.quantization.plan import make_plan
+from tests.quantization.nets import TOY, net, residual
 
 
 def plan(model: Any, **words: Any) -> Plan:

@@ -16,9 +16,9 @@ from fewbit.core.plan import Plan
 from fewbit.engines import open_runner
 from fewbit.errors import BadSample, ConfigError, EmptyData, PlanError, UnknownName
 from fewbit.graph.model import Model
-from fewbit.quantize.plan import make_plan
-from fewbit.quantize.static import calibrate, feeder, part_for
-from tests.quantize.nets import TOY, Batches, net, normal, residual
+from fewbit.quantization.plan import make_plan
+from fewbit.quantization.static import calibrate, feeder, part_for
+from tests.quantization.nets import TOY, Batches, net, normal, residual
 
 OPEN = partial(open_runner, "onnxruntime")
 MODES = ("naive", "entropy", "percentile", "mse", "ema", "quantile")
@@ -77,7 +77,7 @@ def test_a_memory_limit_cuts_batches_and_changes_nothing(monkeypatch: pytest.Mon
         return Watch()
 
     config = QuantConfig(memory_limit=1)
-    monkeypatch.setattr("fewbit.quantize.static.MIB", 2**16)  # 64 kB stand for a MiB: the network is tiny
+    monkeypatch.setattr("fewbit.quantization.static.MIB", 2**16)  # 64 kB stand for a MiB: the network is tiny
     limited = calibrate(residual(), make_plan(residual(), config, TOY), source, watched, config, workers=1)
     assert 1 < max(sizes) < 64 and sum(sizes) == 128
     assert ranges(limited) == ranges(run(residual(), source))

@@ -21,7 +21,7 @@ from fewbit.core.spec import QuantSpec
 from fewbit.core.target import OpRule, Target
 from fewbit.graph.facts import reduce_axis, weight_axis
 from fewbit.graph.model import Model, const, is_const
-from fewbit.quantize.select import Selection, end_of, select, settings_for
+from fewbit.quantization.select import Selection, end_of, select, settings_for
 
 Node = Any
 Value = Any

@@ -7,8 +7,8 @@ import pytest
 from fewbit.config import QuantConfig
 from fewbit.core.target import OpRule, Target
 from fewbit.errors import UnknownName
-from fewbit.quantize.select import select
-from tests.quantize.nets import TOY, net, residual
+from fewbit.quantization.select import select
+from tests.quantization.nets import TOY, net, residual
 
 FULL = QuantConfig(quantize_mode="full")
 
