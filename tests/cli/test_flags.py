@@ -41,10 +41,11 @@ def sample(kind: type, f: Any) -> tuple[list[str], Any]:
         wish = not default_of(f)
         return [flag(f.name) if wish else f"--no-{flag(f.name)[2:]}"], wish
     if get_origin(plain) is tuple:
-        return ([flag(f.name), "1.5,2"], (1.5, 2.0)) if get_args(plain)[0] is float else ([flag(f.name), "a, b"], ("a", "b"))
+        text, value = ("1.5,2", (1.5, 2.0)) if get_args(plain)[0] is float else ("a, b", ("a", "b"))
+        return [flag(f.name), text], value
     if plain in (int, float, str):
-        text = {int: "7", float: "77.5", str: "openvino"}[plain]
-        return [flag(f.name), text], plain(text)
+        said = {int: "7", float: "77.5", str: "openvino"}[plain]
+        return [flag(f.name), said], plain(said)
     return [flag(f.name), "a/*=bit_num:16,symmetric:true"], {"a/*": {"bit_num": 16, "symmetric": True}}
 
 
@@ -103,7 +104,7 @@ def test_a_field_that_is_added_is_a_flag_for_free() -> None:
     [
         (["layer4/*=bit_num:16"], {"layer4/*": {"bit_num": 16}}),
         (["a=signed:true,granularity:tensor"], {"a": {"signed": True, "granularity": "tensor"}}),
-        (["a=bit_num:4", "a=float:false", "b=calib_mode:mse"], {"a": {"bit_num": 4, "float": False}, "b": {"calib_mode": "mse"}}),
+        (["a=bit_num:4", "a=float:false", "b=bit_num:2"], {"a": {"bit_num": 4, "float": False}, "b": {"bit_num": 2}}),
         (["x=y=bit_num:4"], {"x=y": {"bit_num": 4}}),
     ],
 )  # fmt: skip

@@ -106,7 +106,7 @@ def test_benchmark_refuses_wrong_numbers(cli: Cli, net: Path, words: list[str]) 
 def test_batch_sizes_are_numbers_with_commas() -> None:
     assert read_sizes("1, 32,1") == (1, 32)
     for text in ("", "0", "1,", "-1", "a"):
-        with pytest.raises(UsageError, match="batch_sizes is .*whole numbers of 1 or more"):
+        with pytest.raises(UsageError, match=r"batch_sizes is .*whole numbers of 1 or more"):
             read_sizes(text)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SLOW = '''
+SLOW = """
 import pathlib, time
 import numpy as np
 
@@ -22,7 +22,7 @@ def batches():
         if i >= 8 and pathlib.Path("slow").exists():
             time.sleep(0.02)
         yield x[i % 12 : i % 12 + 1] * (1 + i)
-'''
+"""
 
 EAGER = """
 import sys
@@ -82,7 +82,8 @@ def test_a_signal_ends_the_work_and_leaves_nothing(
 
 
 def test_an_interrupted_calibration_goes_on_to_the_same_result(place: Path, net: Path) -> None:
-    words = ["quantize", net, "--data", "slowly:batches", "--calib-mode", "entropy", "--no-verify", "--quantize-mode", "full"]
+    words = ["quantize", net, "--data", "slowly:batches", "--no-verify", "--quantize-mode", "full"]
+    words += ["--calib-mode", "entropy"]
     process = start(place, *words, "-o", "out/q.onnx", "--resume", code=EAGER)
     _, err = stop(place, process, signal.SIGTERM)
     assert process.returncode == 143 and err.endswith("the same command goes on from there\nterminated\n")

@@ -251,7 +251,9 @@ def test_one_bias_used_twice_gets_the_scale_of_each_user():
                  {"w": weight(6, 6), "v": weight(6, 6, scale=4.0), "b": weight(6)})  # fmt: skip
     model = load(made)
     out = quantized(model, plan_for(model))
-    biases = [n for n in out.graph.initializers if n.startswith("b_") and out.graph.initializers[n].dtype.name == "INT32"]
+    biases = [
+        n for n in out.graph.initializers if n.startswith("b_") and out.graph.initializers[n].dtype.name == "INT32"
+    ]
     assert len([b for b in biases if not b.endswith("zero") and "zero" not in b]) == 2
     feeds = feeds_for(model)
     assert np.abs(run(out, feeds)["y"] - run(model, feeds)["y"]).max() < 0.5
@@ -411,7 +413,11 @@ def test_bodies_read_the_integer_form_of_outer_values(flag):
     assert [n.inputs[0].producer().op_type for n in readers] == ["DequantizeLinear"] * 2
     feeds = {**feeds_for(model, 5), "flag": np.array(flag)}
     r = plan.params("r")
-    inner = r.fake(convolve(plan.params("x").fake(feeds["x"]), fake_weight(plan, model), fake_bias(plan, model, "x"), 0).astype(np.float32))
+    inner = r.fake(
+        convolve(plan.params("x").fake(feeds["x"]), fake_weight(plan, model), fake_bias(plan, model, "x"), 0).astype(
+            np.float32
+        )
+    )
     want = inner * np.float32(2.5) if flag else -inner
     assert steps(run(out, feeds)["y"], want, r) <= 2.501
 

@@ -12,7 +12,9 @@ def transposed(group: int = 1):
 
 
 def batched():
-    made = proto([node("MatMul", "x w", "y", "mm")], [info("x", [2, 3, 4])], [info("y", [2, 3, 5])], {"w": weight(2, 4, 5)})
+    made = proto(
+        [node("MatMul", "x w", "y", "mm")], [info("x", [2, 3, 4])], [info("y", [2, 3, 5])], {"w": weight(2, 4, 5)}
+    )
     return load(made).node("mm")
 
 

@@ -179,7 +179,9 @@ def test_weights_stay_when_the_file_is_overwritten(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64, np.int32, np.int8, np.uint8, np.bool_])
 def test_large_weights_of_every_type_survive(tmp_path, dtype):
     w = (weight(64, 128) * 10).astype(dtype)
-    made = proto([node("Identity", "w", "y")], [], [info("y", [64, 128], helper.np_dtype_to_tensor_dtype(w.dtype))], {"w": w})
+    made = proto(
+        [node("Identity", "w", "y")], [], [info("y", [64, 128], helper.np_dtype_to_tensor_dtype(w.dtype))], {"w": w}
+    )
     model = load_model(saved(tmp_path, made))
     model.save(tmp_path / "again.onnx")
     found = onnx.load(tmp_path / "again.onnx").graph.initializer[0]
@@ -190,7 +192,14 @@ def test_large_weights_of_every_type_survive(tmp_path, dtype):
 def test_four_bit_weights_stay_packed(tmp_path):
     packed = np.arange(8192, dtype=np.uint8)
     w = helper.make_tensor("w", TensorProto.INT4, [128, 128], packed.tobytes(), raw=True)
-    made = proto([node("DequantizeLinear", "w s", "y")], [], [info("y", [128, 128])], {"s": np.float32(1)}, opset=21, ir_version=10)
+    made = proto(
+        [node("DequantizeLinear", "w s", "y")],
+        [],
+        [info("y", [128, 128])],
+        {"s": np.float32(1)},
+        opset=21,
+        ir_version=10,
+    )
     made.graph.initializer.append(w)
     model = load_model(saved(tmp_path, made), allow_quantized=True)
     assert model.graph.initializers["w"].const_value.nbytes == 8192

@@ -77,7 +77,9 @@ def test_formats_that_the_opset_cannot_hold_are_refused(monkeypatch, words):
     model = load(matmul())
     plan = plan_for(model, **words)
     monkeypatch.setattr(normalize.onnx.version_converter, "convert_version", fail)
-    with pytest.raises(UnsupportedModel, match=r"needs opset 21, but the model is at 17.*raising it to 21 failed \(no adapter\)"):
+    with pytest.raises(
+        UnsupportedModel, match=r"needs opset 21, but the model is at 17.*raising it to 21 failed \(no adapter\)"
+    ):
         finalize(emit_qdq(model, plan), 13, {})
 
 

@@ -36,7 +36,9 @@ def test_inputs_and_outputs_are_described():
 
 
 def test_strings_are_objects():
-    made = proto([node("Identity", "x", "y")], [info("x", [2], TensorProto.STRING)], [info("y", [2], TensorProto.STRING)])
+    made = proto(
+        [node("Identity", "x", "y")], [info("x", [2], TensorProto.STRING)], [info("y", [2], TensorProto.STRING)]
+    )
     assert load(made).inputs[0].dtype == np.dtype(object)
 
 
@@ -170,7 +172,9 @@ def test_constants_are_told_from_values_that_are_fed():
     assert is_const(model.value("wd")) and not is_const(model.value("x")) and not is_const(None)
     np.testing.assert_array_equal(const(model.value("wd")), weight(4, 1, 3, 3))
     assert const(model.value("x")) is None and const(model.value("d")) is None and const(None) is None
-    assert dims(model.value("d")) == (1, 4, 6, 6) and dims(load(matmul()).value("x")) == (None, 32) and dims(None) is None
+    assert (
+        dims(model.value("d")) == (1, 4, 6, 6) and dims(load(matmul()).value("x")) == (None, 32) and dims(None) is None
+    )
     assert is_float(model.value("d")) and not is_float(None) and not is_float(load(branches()).value("flag"))
 
 
@@ -184,7 +188,12 @@ def test_attributes_have_plain_values():
 
 
 def test_operators_of_other_domains_are_named_with_them():
-    made = proto([node("Gelu", "x", "y", domain="com.microsoft")], [info("x", [2])], [info("y", [2])], domains={"com.microsoft": 1})
+    made = proto(
+        [node("Gelu", "x", "y", domain="com.microsoft")],
+        [info("x", [2])],
+        [info("y", [2])],
+        domains={"com.microsoft": 1},
+    )
     assert op_name(load(made).nodes[0]) == "com.microsoft.Gelu"
     assert op_name(load(conv_relu()).nodes[0]) == "Conv"
     assert {"Conv", "MatMul", "Scan"} <= known_operators() and "com.microsoft.Gelu" not in known_operators()
@@ -210,5 +219,3 @@ def test_inputs_left_out_stay_left_out():
     model = load(made)
     assert model.nodes[0].inputs[1] is None
     assert run(model, {"x": np.float32([-5, 0, 5])})["y"].tolist() == [-5, 0, 1]
-
-

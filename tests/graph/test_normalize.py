@@ -10,13 +10,29 @@ from fewbit.graph import normalize
 from fewbit.graph.files import to_bytes
 from fewbit.graph.normalize import infer_shapes, name_everything, raise_opset
 from tests import models
-from tests.models import NETWORKS, body, branches, conv_relu, feeds_for, graph, info, load, matmul, node, proto, run, weight
+from tests.models import (
+    NETWORKS,
+    body,
+    branches,
+    conv_relu,
+    feeds_for,
+    graph,
+    info,
+    load,
+    matmul,
+    node,
+    proto,
+    run,
+    weight,
+)
 
 
 def one(op: str, opset: int, inputs: str = "x", outputs: str = "y", *, shape=(2, 3, 4, 5), weights=None, **attrs):
     """A network of one operator."""
     outs = [info(o, None) for o in outputs.split()]
-    return proto([node(op, inputs, outputs, op, **attrs)], [info("x", list(shape))], outs, weights, opset=opset, ir_version=4)
+    return proto(
+        [node(op, inputs, outputs, op, **attrs)], [info("x", list(shape))], outs, weights, opset=opset, ir_version=4
+    )
 
 
 def equal(made: onnx.ModelProto, *, opset: int | None = 17) -> None:

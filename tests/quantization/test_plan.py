@@ -11,6 +11,7 @@ import pytest
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
+from fewbit.core.target import OpRule
 from fewbit.quantization.plan import make_plan
 from tests.quantization.nets import TOY, net, residual
 
@@ -56,7 +57,7 @@ def test_a_tied_weight_is_stored_once_and_twice_if_formats_differ() -> None:
     ("words", "value", "expected"),
     [
         ({}, "x", QuantSpec(8, signed=False)),
-        ({"quantized_dtype": "int8"}, "x", QuantSpec(8, signed=True, symmetric=True)),
+        ({"quantized_dtype": "int8"}, "x", QuantSpec(8, signed=True)),
         ({"quantized_dtype": "uint8"}, "x", QuantSpec(8, signed=False)),
         ({"bit_num": 6}, "x", QuantSpec(6, signed=False)),
         ({}, "w1", replace(TOY.weight, axis=0)),
@@ -104,3 +105,19 @@ def test_the_model_is_named_by_its_contents() -> None:
     other = net("y = MatMul (x, w)", w=(8, 6), seed=1)
     assert plan(other).model != plan(net("y = MatMul (x, w)", w=(8, 6))).model
     assert np.isfinite(other.parameters)
+
+
+def test_a_row_that_needs_a_format_wins_over_the_default_one() -> None:
+    signed = QuantSpec(8, signed=True, symmetric=True)
+    rows = (OpRule("MatMul", ("act",), core=True, pays=0.5, when="both computed", act=signed), *TOY.rules)
+    target = replace(TOY, rules=rows)
+    model = net("a = Relu (x)  y = MatMul (a, x)")
+    made = make_plan(model, QuantConfig(quantize_mode="full"), target)
+    assert made.values["a"].spec == made.values["x"].spec == made.values["y"].spec == signed
+
+
+def test_ranges_at_run_time_need_no_calibration() -> None:
+    target = replace(TOY, dynamic=(OpRule("MatMul", ("act", "weight"), ("float",), core=True, pays=0.3),))
+    made = make_plan(net("y = MatMul (x, w)", w=(8, 6)), QuantConfig(calib_mode="none"), target)
+    assert made.values["x"].spec.dynamic and made.calibrated and not made.observed()
+    assert "y" not in made.values

@@ -125,7 +125,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(residual(), Interrupted(*normal(2).arrays), "naive", checkpoint=file, checkpoint_every=0.0)
-    with pytest.raises(PlanError, match="belongs to another network or other settings; delete it"):
+    with pytest.raises(PlanError, match="belongs to another network, other data or other settings; delete it"):
         run(residual(), normal(2), "entropy", checkpoint=file)
 
 

@@ -21,7 +21,11 @@ BAD = [
     ("fewbit.core.spec", "from ..graph import model", "graph does not stand left of core"),
     ("fewbit.cli.main", "import fewbit", "fewbit does not stand left of cli"),
     ("fewbit.calib.minmax", "from fewbit.data.arrays import batches", "data does not stand left of calib"),
-    ("fewbit.quantization.plan", "from fewbit.engines.base import Runner", "engines does not stand left of quantization"),
+    (
+        "fewbit.quantization.plan",
+        "from fewbit.engines.base import Runner",
+        "engines does not stand left of quantization",
+    ),
     ("fewbit.report.compare", "from fewbit.engines import onnxruntime", "takes a Runner"),
     ("fewbit.search.smart", "def f():\n    import fewbit.engines.base", "takes a Runner"),
     ("fewbit.calib.base", "import onnx", "only graph may"),

@@ -14,9 +14,7 @@ from fewbit.cli.screen import answer
 def run(
     *,
     model: FloatModel,
-    plan: Annotated[
-        Path, typer.Argument(metavar="PLAN", help="Its plan with ranges, in JSON.", show_default=False)
-    ],
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Its plan with ranges, in JSON.", show_default=False)],
     output: Output = None,
     json: Json = False,
     quiet: Quiet = False,

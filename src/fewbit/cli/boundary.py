@@ -5,11 +5,14 @@
     Ctrl-C, SIGTERM          interrupted                    130, 143
     reader of stdout gone    (nothing)                      1
     anything else            the traceback, and a request to report it      1
+
+Work is unwound in every case, so that temporary files go.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -18,7 +21,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any
+from typing import TextIO
 
 from fewbit.errors import FewbitError, FewbitWarning
 
@@ -33,6 +36,8 @@ class _Terminated(BaseException):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Nothing escapes but exceptions of the interpreter itself."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no "÷" gets "?", not a traceback
     try:
         with _sigterm(), _warnings():
             code = _dispatch(words)
@@ -100,11 +105,18 @@ def _sigterm() -> Iterator[None]:
 def _warnings() -> Iterator[None]:
     """Show each of our warnings as one line, every time; others as Python does."""
 
-    def show(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, FewbitWarning):
             print(f"warning: {message}", file=sys.stderr, flush=True)
         else:
-            others(message, category, filename, lineno, *rest)
+            others(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
         others = warnings.showwarning

@@ -17,9 +17,7 @@ from fewbit.config import DataConfig
 def run(
     *,
     model: FloatModel,
-    quantized: Annotated[
-        Path, typer.Argument(metavar="QUANTIZED", help="Its quantized form.", show_default=False)
-    ],
+    quantized: Annotated[Path, typer.Argument(metavar="QUANTIZED", help="Its quantized form.", show_default=False)],
     data: Data = None,
     config: Config = None,
     worst: Annotated[int, typer.Option(min=0, metavar="INT", help="Show this many layers, worst first.")] = 10,

@@ -41,9 +41,7 @@ def run(
     *,
     save: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Keep the networks, the plan and the layers there.", show_default=False
-        ),
+        typer.Option(metavar="FOLDER", help="Keep the networks, the plan and the layers there.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:

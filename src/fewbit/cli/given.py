@@ -13,9 +13,7 @@ import typer
 from fewbit.errors import OutputError, UsageError
 
 FloatModel = Annotated[Path, typer.Argument(metavar="MODEL", help="The float network.", show_default=False)]
-AnyModel = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="The network, float or quantized.", show_default=False)
-]
+AnyModel = Annotated[Path, typer.Argument(metavar="MODEL", help="The network, float or quantized.", show_default=False)]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where the result goes.", show_default=False)
 ]

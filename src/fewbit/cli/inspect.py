@@ -32,7 +32,7 @@ class LayerVerdict:
 def run(
     *,
     model: AnyModel,
-    layers: Annotated[bool, typer.Option("--layers", help="List every layer, with the verdict of each target.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List every layer, with each target's verdict.")] = False,
     json: Json = False,
 ) -> None:
     """Show what is in a network, and what could be quantized.

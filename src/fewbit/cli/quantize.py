@@ -42,9 +42,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep progress in OUTPUT.calib and go on from there; removed when done.")
     ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Measure error and speed against float.")
-    ] = True,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Measure error and speed against float.")] = True,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -67,14 +65,15 @@ def run(
         return
     out = output_file(output, model)
     given = api.load(model)
-    source = open_data(needed_data(data, "quantizing needs data to calibrate on"), given.inputs, reading)
+    source = None
+    if data is not None or chosen.calib_mode != "none":
+        why = "ranges are measured on data, unless --calib-mode none leaves them to run time"
+        source = open_data(needed_data(data, why), given.inputs, reading)
     kept = checkpoint_of(out) if resume else None
-    total = batch_count(source, chosen.num_calib_batches)
+    total = batch_count(source, chosen.num_calib_batches) if source is not None else None
     with warnings_at_the_end() as said, going_on(kept):
         with progress("calibrating", total, quiet=quiet) as tick:
-            made = api.quantize(
-                given, source, chosen, verify=verify, checkpoint=kept, workers=threads, progress=tick
-            )
+            made = api.quantize(given, source, chosen, verify=verify, checkpoint=kept, workers=threads, progress=tick)
         if made.report is not None and not (json or quiet):
             said.update(made.report.problems())  # the report frames them
         made.save(out)

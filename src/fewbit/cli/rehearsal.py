@@ -88,7 +88,7 @@ def _types(plan: Plan, node: Any, verdict: NodePlan) -> str:
     for value, role in zip(node.inputs, verdict.roles, strict=False):
         name = str(value.name) if value is not None else ""
         key = plan.weight_key(name, str(node.name)) if role == "weight" else name
-        if role in ("act", "weight") and key in plan.values:
+        if role in ("act", "weight") and key is not None and key in plan.values:
             found.append(_brief(plan.values[key].spec))
     return " ".join(found)
 

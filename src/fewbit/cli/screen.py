@@ -72,14 +72,14 @@ def progress(what: str, batches: int | None, *, quiet: bool = False) -> Iterator
     if quiet or not sys.stderr.isatty():
         yield None
         return
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("batches"),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        parts.TextColumn("{task.description}"), parts.BarColumn(), parts.MofNCompleteColumn(),
+        parts.TextColumn("batches {task.fields[rate]}"), parts.TimeElapsedColumn(), parts.TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with parts.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=batches, rate="")
 
         def tick(done: int, samples: int) -> None:

@@ -10,6 +10,7 @@ so that reading a plan gives back the very same numbers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -19,9 +20,13 @@ from typing import Any
 
 from fewbit.core.params import QuantParams, params_from_range
 from fewbit.core.spec import QuantSpec
-from fewbit.errors import ConfigError, NotCalibrated, OutputError, PlanError, one_of, unknown
+from fewbit.errors import NotCalibrated, OutputError, PlanError, UsageError, unknown
 
 VERSION = 1
+
+INPUT_ROLES = ("act", "weight", "bias", "keep")
+OUTPUT_ROLES = ("act", "same", "float")
+KINDS = {str: "a text", bool: "true or false", int: "a whole number", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,8 @@ class Plan:
         except OSError as e:
             raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -187,16 +193,16 @@ class Plan:
             raise PlanError(f"there is no file {path}") from None
         except (OSError, UnicodeDecodeError) as e:
             raise PlanError(f"cannot read {path}: {e}") from e
-        except json.JSONDecodeError as e:
+        except (json.JSONDecodeError, RecursionError) as e:
             raise PlanError(f"{path} is not valid JSON: {e}") from e
         try:
             return cls.from_json(found)
-        except (PlanError, ConfigError, KeyError) as e:
+        except PlanError as e:
             raise PlanError(f"{path}: {e}") from e
 
     @classmethod
     def from_json(cls, found: Any) -> Plan:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`; raises PlanError as `load` does."""
         if not isinstance(found, dict) or "fewbit_plan" not in found:
             raise PlanError("this is not a fewbit plan (no key 'fewbit_plan')")
         if found["fewbit_plan"] != VERSION:
@@ -206,9 +212,9 @@ class Plan:
         return cls(
             values={k: _inherit(k, v, values) for k, v in values.items()},
             nodes={k: _read_node(k, n) for k, n in _mapping("nodes", found["nodes"]).items()},
-            target=str(found.get("target", "onnxruntime")),
+            target=_get("plan", found, "target", str, "onnxruntime"),
             config=_mapping("config", found.get("config", {})),
-            model=str(found.get("model", "")),
+            model=_get("plan", found, "model", str, ""),
         )
 
 
@@ -246,28 +252,50 @@ def _node_json(n: NodePlan) -> dict[str, Any]:
     return out | {"reason": n.reason}
 
 
+# -- reading ----------------------------------------------------------------------------------------------------
+
+
 def _read_value(name: str, found: Any) -> ValuePlan:
     what = f"value {name!r}"
     found = _mapping(what, found)
     _keys(what, found, {"role", "spec", "range", "group", "reason", "calib_mode", "observe"}, {"role", "spec"})
-    lo = hi = None
-    if "range" in found:
-        pair = found["range"]
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, (int, float)) for x in pair)):
-            raise PlanError(f"{what}: range is {pair!r}; it must be [lowest, highest]")
-        lo, hi = (float(x) for x in pair)
-        if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
-            raise PlanError(f"{what}: range is {pair!r}; it must be two finite numbers, the lower one first")
+    lo, hi = _read_range(what, found["range"]) if "range" in found else (None, None)
     return ValuePlan(
-        spec=QuantSpec.from_json(_mapping(what, found["spec"])),
-        role=one_of(f"role of {what}", found["role"], ("act", "weight")),
-        group=str(found.get("group", name)),
-        reason=str(found.get("reason", "")),
+        spec=_read_spec(what, found["spec"]),
+        role=_one_of(what, "role", found["role"], ("act", "weight")),
+        group=_get(what, found, "group", str, name),
+        reason=_get(what, found, "reason", str, ""),
         lo=lo,
         hi=hi,
-        calib_mode=str(found.get("calib_mode", "")),
-        observe=bool(found.get("observe", True)),
+        calib_mode=_get(what, found, "calib_mode", str, ""),
+        observe=_get(what, found, "observe", bool, True),
     )
+
+
+def _read_range(what: str, pair: Any) -> tuple[float, float]:
+    numbers = isinstance(pair, list) and all(type(x) in (int, float) for x in pair)
+    if not numbers or len(pair) != 2:
+        raise PlanError(f"{what}: range is {pair!r}; it must be [lowest, highest]")
+    try:
+        lo, hi = (float(x) for x in pair)
+    except OverflowError:
+        lo = hi = math.inf
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
+        raise PlanError(f"{what}: range is {pair!r}; it must be two finite numbers, the lower one first")
+    return lo, hi
+
+
+def _read_spec(what: str, found: Any) -> QuantSpec:
+    fields = _mapping(f"{what}: spec", found)
+    for key in ("symmetric", "narrow", "dynamic"):
+        _get(what, fields, key, bool, False)
+    for key, kind in (("signed", bool), ("axis", int), ("group_size", int)):
+        if fields.get(key) is not None:
+            _get(what, fields, key, kind, None)
+    try:
+        return QuantSpec.from_json(fields)
+    except UsageError as e:
+        raise PlanError(f"{what}: {e}") from e
 
 
 def _inherit(name: str, v: ValuePlan, values: Mapping[str, ValuePlan]) -> ValuePlan:
@@ -276,24 +304,41 @@ def _inherit(name: str, v: ValuePlan, values: Mapping[str, ValuePlan]) -> ValueP
         return v
     if v.group not in values:
         raise PlanError(f"value {name!r} belongs to group {v.group!r}; " + str(unknown("value", v.group, values)))
+    head = values[v.group]
+    if head.group != v.group:
+        raise PlanError(f"value {name!r} belongs to group {v.group!r}, which itself belongs to group {head.group!r}")
+    if (v.role, v.spec) != (head.role, head.spec):
+        raise PlanError(f"value {name!r} has another format or role than its group {v.group!r}; they must be the same")
     if v.calibrated:
         raise PlanError(f"value {name!r} has a range of its own but belongs to group {v.group!r}; edit the range there")
-    return replace(v, lo=values[v.group].lo, hi=values[v.group].hi)
+    return replace(v, lo=head.lo, hi=head.hi)
 
 
 def _read_node(name: str, found: Any) -> NodePlan:
     what = f"node {name!r}"
     found = _mapping(what, found)
     _keys(what, found, {"quantized", "reason", "roles", "outputs", "absorbed_by"}, {"quantized"})
-    if not isinstance(found["quantized"], bool):
-        raise PlanError(f"{what}: quantized is {found['quantized']!r}; it must be true or false")
+    roles, outputs = (_get(what, found, key, list, []) for key in ("roles", "outputs"))
     return NodePlan(
-        quantized=found["quantized"],
-        reason=str(found.get("reason", "")),
-        roles=tuple(found.get("roles", ())),
-        outputs=tuple(found.get("outputs", ())),
-        absorbed_by=str(found.get("absorbed_by", "")),
+        quantized=_get(what, found, "quantized", bool, False),
+        reason=_get(what, found, "reason", str, ""),
+        roles=tuple(_one_of(what, "role", r, INPUT_ROLES) for r in roles),
+        outputs=tuple(_one_of(what, "output role", r, OUTPUT_ROLES) for r in outputs),
+        absorbed_by=_get(what, found, "absorbed_by", str, ""),
     )
+
+
+def _get(what: str, found: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
+    value = found.get(key, default)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise PlanError(f"{what}: {key} is {value!r}; it must be {KINDS[kind]}")
+    return value
+
+
+def _one_of(what: str, kind: str, word: Any, allowed: tuple[str, ...]) -> str:
+    if word not in allowed:
+        raise PlanError(f"{what}: {unknown(kind, word, allowed)}")
+    return str(word)
 
 
 def _mapping(what: str, found: Any) -> dict[str, Any]:

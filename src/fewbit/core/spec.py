@@ -1,11 +1,11 @@
 """QuantSpec: the wish for one value – how many bits, signed or not, and what shares a scale.
 
-    real = (q - z) * s        q in [qmin, qmax]
+real = (q - z) * s        q in [qmin, qmax]
 
-    bits=8 signed             -128 … 127      narrow: -127 … 127
-    bits=8 unsigned              0 … 255
-    bits=1 signed               -1 … 1        two levels, ±s; 0 is not one of them
-    bits=1 unsigned              0 … 1        two levels, 0 and s
+bits=8 signed             -128 … 127      narrow: -127 … 127
+bits=8 unsigned              0 … 255
+bits=1 signed               -1 … 1        two levels, ±s; 0 is not one of them
+bits=1 unsigned              0 … 1        two levels, 0 and s
 """
 
 from __future__ import annotations

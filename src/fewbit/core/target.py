@@ -131,10 +131,10 @@ class Target:
 
     Args:
         name: the word users say. form: how integers are written: "qdq" or "ncnn".
-        activation, weight: the fastest accurate formats.
+        activation, weight: the fastest accurate formats. signed: the format of activations if int8 is asked for.
         rules: the rows. dynamic: the rows for ranges measured at run time (calib_mode none).
         slow: activation dtype → measured factor against float, for types that work but cost.
-        grabs: weighted operators that the engine makes integer by itself if they stand between a DQ and a Q.
+        grabs: operators that the engine makes integer by itself if they stand between a DQ and a Q.
         float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
         checked: where the rows were measured; "not run here" if they were not.
@@ -145,6 +145,7 @@ class Target:
     activation: QuantSpec
     weight: QuantSpec
     rules: tuple[OpRule, ...]
+    signed: QuantSpec = QuantSpec(8, signed=True)
     slow: dict[str, float] = field(default_factory=dict)
     float_only: dict[str, str] = field(default_factory=dict)
     dynamic: tuple[OpRule, ...] = ()

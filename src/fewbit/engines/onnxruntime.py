@@ -44,7 +44,13 @@ def open_onnxruntime(model: Model, threads: int = 1, optimize: bool = True, spin
 
 
 class OnnxRuntime:
-    """One network in ONNX Runtime, on the CPU."""
+    """One network in ONNX Runtime, on the CPU.
+
+    Attributes:
+        plan_memory: whether the engine plans one block for all activations after its first run.
+    """
+
+    plan_memory = True
 
     def __init__(self, model: Model, threads: int = 1, optimize: bool = True, spin: bool = True) -> None:
         from fewbit.graph.light import light_proto
@@ -94,6 +100,7 @@ class OnnxRuntime:
             options.optimized_model_filepath = str(write)
             settings["session.optimized_model_external_initializers_file_name"] = "weights"
             settings["session.optimized_model_external_initializers_min_size_in_bytes"] = "1024"
+        options.enable_mem_pattern = self.plan_memory
         for key, value in settings.items():
             options.add_session_config_entry(key, value)
         values = [ort.OrtValue.ortvalue_from_numpy_with_onnx_type(w, element_type(w)) for w in self._weights.values()]

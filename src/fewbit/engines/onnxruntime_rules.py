@@ -108,7 +108,7 @@ TARGET = register_target(
         slow={"int8": 1.31, "int16": 1.26, "uint16": 1.26},
         float_only=FLOAT_ONLY,
         dynamic=DYNAMIC,
-        grabs=("Conv", "Gemm", "MatMul"),
+        grabs=("Conv", "Gemm", "AveragePool"),
         checked=MACHINE,
     )
 )

@@ -86,6 +86,7 @@ TARGET = register_target(
         name="openvino",
         form="qdq",
         activation=QuantSpec(8, signed=False),
+        signed=SIGNED,
         weight=QuantSpec(8, signed=True, symmetric=True, granularity="channel", axis=0, narrow=True),
         rules=RULES,
         slow={"int16": 1.0, "uint16": 1.0},

@@ -50,7 +50,9 @@ def load(path: str | os.PathLike[str], *, allow_quantized: bool = False) -> Mode
     file = Path(path)
     loader = FRONTENDS.get(file.suffix.lower())
     if loader is None and file.suffix.lower() in WAYS_IN:
-        raise ModelFormatError(f"{file} is a {file.suffix} file, which fewbit cannot read; {WAYS_IN[file.suffix.lower()]}")
+        raise ModelFormatError(
+            f"{file} is a {file.suffix} file, which fewbit cannot read; {WAYS_IN[file.suffix.lower()]}"
+        )
     if loader is None:
         endings = ", ".join(sorted(FRONTENDS))
         raise ModelFormatError(f"{file}: the ending {file.suffix!r} says nothing to fewbit; it reads {endings} files")

@@ -286,7 +286,12 @@ def _bias(e: _Emitter, node: ir.Node, value: ir.Value) -> ir.Value | None:
 
 def _wide_input(node: ir.Node) -> bool:
     maker = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return maker is not None and maker.inputs[0] is not None and maker.inputs[0].dtype in (
-        ir.DataType.INT16,
-        ir.DataType.UINT16,
+    return (
+        maker is not None
+        and maker.inputs[0] is not None
+        and maker.inputs[0].dtype
+        in (
+            ir.DataType.INT16,
+            ir.DataType.UINT16,
+        )
     )

@@ -75,9 +75,7 @@ def load_model(path: str | Path, *, allow_quantized: bool = False) -> Model:
     return model
 
 
-def from_proto(
-    proto: onnx.ModelProto, path: Path | None = None, weights: Mapping[str, Bytes] | None = None
-) -> Model:
+def from_proto(proto: onnx.ModelProto, path: Path | None = None, weights: Mapping[str, Bytes] | None = None) -> Model:
     """Wrap a protobuf model; it is checked and normalized (see `Model`).
 
     Args:

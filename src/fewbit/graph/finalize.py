@@ -21,18 +21,20 @@ IR_FOR_OPSET = ((25, 12), (23, 11), (21, 10), (19, 9), (15, 8), (0, 7))
 NEEDS_21 = frozenset((ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4))
 
 
-def finalize(model: Model, opset: int, info: Mapping[str, str], apart: Collection[str] = ()) -> Model:
+def finalize(
+    model: Model, opset: int, info: Mapping[str, str], apart: Collection[str] = (), floats: Collection[str] = ()
+) -> Model:
     """Do all of the above in place.
 
     Args:
         model: fresh from `emit_qdq`. opset: least that the target needs. info: written into the file's metadata.
-        apart: operators that the engine would make integer by itself, see `keep_apart`.
+        apart: operators that the engine would make integer by itself, see `keep_apart`. floats: nodes that stay float.
 
     Raises:
         UnsupportedModel: the graph needs a newer opset than it could be raised to.
     """
     cancel_pairs(model)
-    keep_apart(model, apart)
+    keep_apart(model, apart, floats)
     check_legal(model, opset)
     model.ir.ir_version = max(model.ir.ir_version or 0, next(v for o, v in IR_FOR_OPSET if model.opset >= o))
     model.ir.producer_name = "fewbit"
@@ -64,13 +66,14 @@ def _same(a: ir.Node, b: ir.Node) -> bool:
     return all(x is not None and y is not None and np.array_equal(x, y) for x, y in pairs)
 
 
-def keep_apart(model: Model, ops: Collection[str]) -> int:
+def keep_apart(model: Model, ops: Collection[str], floats: Collection[str]) -> int:
     """Put a Sum of one input between a float operator and the Q behind it, if a DQ stands in front; returns how many.
 
         before   DQ ─ Conv(float W) ─ [Relu] ─ Q            after   DQ ─ Conv(float W) ─ [Relu] ─ Sum ─ Q
 
     ONNX Runtime reads the first form as an order to quantize W itself, one scale for all channels: the very layer that
-    was to stay float would become integer, badly. A Sum of one input changes nothing and survives its optimizer.
+    was to stay float would become integer, badly. It takes AveragePool likewise, and then runs it slower than in float.
+    A Sum of one input changes nothing and survives its optimizer.
     """
     done = 0
     for q in model.nodes:
@@ -79,10 +82,8 @@ def keep_apart(model: Model, ops: Collection[str]) -> int:
         core = maker
         if maker is not None and maker.op_type in ("Relu", "Clip") and maker.inputs[0] is not None:
             core = maker.inputs[0].producer()
-        if value is None or maker is None or core is None or core.op_type not in ops or not _reads_dq(core):
+        if value is None or core is None or core.op_type not in ops or core.name not in floats or not _reads_dq(core):
             continue
-        if all(_from_dq(v) for v in core.inputs[:2]):
-            continue  # an integer layer: its weight comes from integers as well
         apart = ir.node("Sum", [value])
         apart.name = f"{value.name}_apart"
         out = apart.outputs[0]

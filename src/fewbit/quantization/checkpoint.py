@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import numpy as np
 
 from fewbit.calib import Observer
 from fewbit.core.plan import Plan
-from fewbit.errors import OutputError, PlanError
+from fewbit.errors import PlanError
+from fewbit.graph.files import writing
 
 EVERY = 5.0
 """Seconds between two writes."""
@@ -26,11 +29,12 @@ class Checkpoint:
 
     Args:
         path: the file. plan: the uncalibrated plan that is being calibrated.
+        data: what names the data and how it is cut into batches.
     """
 
-    def __init__(self, path: Path, plan: Plan, every: float = EVERY) -> None:
+    def __init__(self, path: Path, plan: Plan, every: float = EVERY, data: str = "") -> None:
         self.path, self.every = path, every
-        self.key = hashlib.sha256(json.dumps(plan.to_json(), sort_keys=True).encode()).hexdigest()
+        self.key = hashlib.sha256((json.dumps(plan.to_json(), sort_keys=True) + data).encode()).hexdigest()
         self.last = time.monotonic()
 
     def due(self) -> bool:
@@ -42,15 +46,8 @@ class Checkpoint:
         arrays: dict[str, Any] = {"key": np.array(self.key), "batches": np.array(batches)}
         for i, group in enumerate(sorted(observers)):
             arrays |= {f"{i}/{k}": np.asarray(v) for k, v in observers[group].state().items()}
-        part = self.path.with_name(f".{self.path.name}.part")
-        try:
-            with open(part, "wb") as out:
-                np.savez(out, **arrays)
-            part.replace(self.path)
-        except OSError as e:
-            raise OutputError(f"cannot write the checkpoint {self.path}: {e.strerror or e}") from e
-        finally:
-            part.unlink(missing_ok=True)
+        with writing(self.path) as part, open(part, "wb") as out:
+            np.savez(out, **arrays)
         self.last = time.monotonic()
 
     def restore(self, observers: dict[str, Observer]) -> int:
@@ -58,15 +55,17 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         try:
-            with np.load(self.path, allow_pickle=False) as found:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as found:
                 data = {k: found[k] for k in found.files}
             key, batches = str(data["key"]), int(data["batches"])
-        except (OSError, ValueError, KeyError, EOFError) as e:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
             raise PlanError(
                 f"{self.path} is not a checkpoint of fewbit, or is damaged: {e}; delete it to start over"
             ) from e
         if key != self.key:
-            raise PlanError(f"{self.path} belongs to another network or other settings; delete it to start over")
+            raise PlanError(
+                f"{self.path} belongs to another network, other data or other settings; delete it to start over"
+            )
         for i, group in enumerate(sorted(observers)):
             mine = f"{i}/"
             observers[group].restore({k[len(mine) :]: v for k, v in data.items() if k.startswith(mine)})

@@ -79,6 +79,11 @@ def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
         if rule is not None:
             _add_node(model, node, rule, picked, draft, config, target)
     verdicts = {str(n.name): _verdict(n, picked) for n in model.nodes}
+    for node in model.nodes:
+        name = str(node.name)
+        if name in picked.rules and in_groups(node, config, target, settings_for(model, node, config)):
+            roles = ("keep", "weight", "keep")[: len(node.inputs)]
+            verdicts[name] = NodePlan(True, "weight in groups, computed in float", roles, ("float",))
     return Plan(
         values=_grouped(draft),
         nodes=verdicts,
@@ -117,6 +122,9 @@ def _add_node(
     wish = settings_for(model, node, config)
     act = activation_spec(config, target, wish, rule.act)
     mode = wish.get("calib_mode", config.calib_mode)
+    if in_groups(node, config, target, wish):
+        _add_constant(node, node.inputs[1], draft, weight_spec(node, config, target, wish), "weight")
+        return
     acts = []
     for i, value in enumerate(node.inputs):
         role = rule.role(i)
@@ -183,6 +191,11 @@ def _grouped(draft: _Draft) -> dict[str, ValuePlan]:
     return out
 
 
+def in_groups(node: Node, config: QuantConfig, target: Target, wish: dict[str, Any]) -> bool:
+    """Whether the weight's scales change along the sum: no engine sums that in integers, so only the weight is stored so."""
+    return len(node.inputs) > 1 and weight_spec(node, config, target, wish).granularity == "group"
+
+
 # -- formats --------------------------------------------------------------------------------------------------------
 
 
@@ -192,9 +205,9 @@ def activation_spec(
     """Format of activations: what the row needs, else the target's best, unless the user says otherwise."""
     spec = needed or target.activation
     if config.quantized_dtype == "int8":
-        spec = replace(spec, signed=True, symmetric=True)
+        spec = target.signed
     elif config.quantized_dtype == "uint8":
-        spec = replace(spec, signed=False, symmetric=False)
+        spec = QuantSpec(8, signed=False)
     if config.calib_mode == "none":
         return QuantSpec(8, signed=False, dynamic=True)  # what DynamicQuantizeLinear makes
     bits = wish.get("bit_num", config.bit_num)

@@ -73,6 +73,7 @@ def calibrate(
     collector: CalibrationCollector | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: float = EVERY,
+    data_key: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """Fill in the ranges of a plan.
@@ -84,7 +85,7 @@ def calibrate(
         workers: batches in work at once.
         collector: the user's own, for calib_mode custom.
         checkpoint: file to keep progress in; if it exists, calibration goes on from there.
-        checkpoint_every: seconds between two writes of it.
+        checkpoint_every: seconds between two writes of it. data_key: names the data that the checkpoint is about.
         progress: called with (batches done, samples done).
 
     Raises:
@@ -97,7 +98,7 @@ def calibrate(
         return _with_collector(model, plan, source, open_runner, config, collector, progress)
     runner = open_runner(part_for(model, list(observed)))
     job = _Job(model, plan, observed, runner, config, workers)
-    keep = Checkpoint(checkpoint, plan, checkpoint_every) if checkpoint else None
+    keep = Checkpoint(checkpoint, plan, checkpoint_every, data_key) if checkpoint else None
     start = keep.restore(job.pool[0].observers) if keep else 0
     done, samples = start, 0
     for done, samples in job.run(_limited(source.iterate(start), config.num_calib_batches, start), start, keep):

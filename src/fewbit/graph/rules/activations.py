@@ -21,7 +21,7 @@ from fewbit.graph.model import attr, op_name
 from fewbit.graph.rewrite import Edit, Rule, is_tagged, tag, why_not_inside
 from fewbit.graph.rules.clip import interval
 from fewbit.graph.rules.product import Product, monomial, plus, product, total
-from fewbit.graph.rules.values import close, maker, rank
+from fewbit.graph.rules.values import arg, close, maker, rank
 
 CUBIC = 0.044715
 
@@ -58,8 +58,8 @@ def gate(value: ir.Value) -> Gate | None:
     node = value.producer()
     if node is None or is_tagged(node):
         return None
-    if op_name(node) == "HardSigmoid" and node.inputs[0] is not None:
-        return Gate(node.inputs[0], attr(node, "alpha", 0.2), attr(node, "beta", 0.5), 1.0, [node])
+    if op_name(node) == "HardSigmoid" and arg(node, 0) is not None:
+        return Gate(arg(node, 0), attr(node, "alpha", 0.2), attr(node, "beta", 0.5), 1.0, [node])
     cut = interval(node)
     shifted = plus(cut.x) if cut is not None else None
     if cut is None or shifted is None or cut.lo != 0 or not math.isfinite(cut.hi) or cut.hi == 0:
@@ -120,7 +120,7 @@ def swish(node: ir.Node) -> Activation | None:
         return None
     for x, other in (found.factors, found.factors[::-1]):
         sigmoid = maker(other, "Sigmoid")
-        inner = monomial(sigmoid.inputs[0], x) if sigmoid is not None else None
+        inner = monomial(arg(sigmoid, 0), x) if sigmoid is not None else None
         if sigmoid is not None and inner is not None and inner.power == 1:
             return Activation("Swish", x, [*inner.nodes, sigmoid, *found.nodes], None)
     return None
@@ -134,10 +134,10 @@ def gelu(node: ir.Node) -> Activation | None:
     for x, other in (found.factors, found.factors[::-1]):
         shifted = plus(other)
         bend = maker(shifted[0], "Erf", "Tanh") if shifted is not None else None
-        if shifted is None or bend is None or shifted[1] != 1.0 or bend.inputs[0] is None:
+        if shifted is None or bend is None or shifted[1] != 1.0 or arg(bend, 0) is None:
             continue
         erf = op_name(bend) == "Erf"
-        inner = _erf_argument(bend.inputs[0], x) if erf else _tanh_argument(bend.inputs[0], x)
+        inner = _erf_argument(arg(bend, 0), x) if erf else _tanh_argument(arg(bend, 0), x)
         if inner is not None:
             kind = {"approximate": "none" if erf else "tanh"}
             return Activation("Gelu", x, [*inner, bend, shifted[2], *found.nodes], 20, kind)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fewbit.graph.model import attr, const, dims, is_const, op_name
 from fewbit.graph.rewrite import Edit, Rule, is_tagged, why_not_private
 from fewbit.graph.rules import linear
-from fewbit.graph.rules.values import HALF, const_dtype, const_shape, maker, rank, vector
+from fewbit.graph.rules.values import HALF, arg, const_dtype, const_shape, maker, rank, vector
 
 F64 = NDArray[np.float64]
 
@@ -51,10 +51,10 @@ def operand(node: ir.Node) -> ir.Value | None:
     if is_tagged(node) or not node.inputs:
         return None
     if op_name(node) == "BatchNormalization":
-        return node.inputs[0]
-    if len(node.inputs) != 2 or is_const(node.inputs[0]) == is_const(node.inputs[1]):
+        return arg(node, 0)
+    if len(node.inputs) != 2 or is_const(arg(node, 0)) == is_const(arg(node, 1)):
         return None
-    left = is_const(node.inputs[0])
+    left = is_const(arg(node, 0))
     if left and op_name(node) == "Div":
         return None
     c = node.inputs[0 if left else 1]
@@ -100,7 +100,7 @@ def _batchnorm(node: ir.Node) -> tuple[F64, F64] | str:
 
 
 def _arithmetic(node: ir.Node, channels: int, right: int, axes: int | None) -> tuple[F64, F64] | str:
-    left = is_const(node.inputs[0])
+    left = is_const(arg(node, 0))
     value = node.inputs[0 if left else 1]
     assert value is not None
     if const_dtype(value) != ir.DataType.FLOAT:
@@ -138,7 +138,7 @@ def after_weights(node: ir.Node) -> Affine | None:
 
 def _after(match: Affine) -> tuple[F64, F64] | str:
     host = match.host
-    axes = linear.channel_from_right(host) + 2 if op_name(host) != "MatMul" else rank(host.inputs[0])
+    axes = linear.channel_from_right(host) + 2 if op_name(host) != "MatMul" else rank(arg(host, 0))
     return coefficients(match.node, linear.outputs(host), linear.channel_from_right(host), axes)
 
 
@@ -197,7 +197,7 @@ def _before(match: Affine) -> tuple[F64, F64] | str:
 
 
 def _is_one_number(node: ir.Node) -> bool:
-    value = node.inputs[0 if is_const(node.inputs[0]) else 1]
+    value = node.inputs[0 if is_const(arg(node, 0)) else 1]
     return value is not None and set(const_shape(value)) <= {1}
 
 

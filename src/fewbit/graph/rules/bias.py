@@ -17,7 +17,7 @@ from fewbit.graph.model import is_const
 from fewbit.graph.rewrite import BIAS_KEY, Edit, Rule, is_tagged, why_not_private
 from fewbit.graph.rules import linear
 from fewbit.graph.rules.affine import coefficients
-from fewbit.graph.rules.values import maker, other_input, rank
+from fewbit.graph.rules.values import arg, maker, other_input, rank
 
 
 class Biased(NamedTuple):
@@ -44,14 +44,14 @@ def check(edit: Edit, match: Biased) -> str:
     reason = linear.why_not_linear(matmul) or why_not_private(matmul.outputs[0], add)
     if reason:
         return reason
-    found = coefficients(add, linear.outputs(matmul), 0, rank(matmul.inputs[0]))
+    found = coefficients(add, linear.outputs(matmul), 0, rank(arg(matmul, 0)))
     return found if isinstance(found, str) else ""
 
 
 def replace(edit: Edit, match: Biased) -> str:
     """Make one Gemm, or mark the Add."""
     matmul, add = match
-    if rank(matmul.inputs[0]) != 2:
+    if rank(arg(matmul, 0)) != 2:
         add.metadata_props[BIAS_KEY] = str(matmul.name)
         return f"it is the bias of {matmul.name!r}"
     found = coefficients(add, linear.outputs(matmul), 0, 2)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from fewbit.graph.model import op_name
 from fewbit.graph.rewrite import Edit, Rule, is_tagged, why_not_private
-from fewbit.graph.rules.values import HALF, const_dtype, const_shape, one_constant, same_rank, scalar
+from fewbit.graph.rules.values import HALF, arg, const_dtype, const_shape, one_constant, same_rank, scalar
 
 INF = float("inf")
 HUGE = float(np.finfo(np.float32).max)
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 def interval(node: ir.Node) -> Interval | None:
     """Read a node as an interval; None if its bounds are not constants or it is something else."""
-    op, x = op_name(node), node.inputs[0] if node.inputs else None
+    op, x = op_name(node), arg(node, 0)
     if op == "Relu" and x is not None:
         return Interval(node, x, 0.0, INF)
     if op == "Clip" and x is not None:
@@ -89,7 +89,7 @@ def _index(own: Interval) -> int:
 def _half(node: ir.Node) -> Cut | None:
     """A Clip whose bounds are constants of another float type is recognised, to say why it stays."""
     bounds = [v for v, _ in _clip_bounds(node)] if op_name(node) == "Clip" and node.inputs else []
-    x = node.inputs[0] if node.inputs else None
+    x = arg(node, 0)
     types = [const_dtype(v) for v in bounds if v is not None]
     if x is None or not types or not all(t in HALF for t in types):
         return None

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from fewbit.graph.model import Array, attr, const, dims, is_const, op_name
 from fewbit.graph.rewrite import Edit, Rule
-from fewbit.graph.rules.values import const_dtype, const_shape, maker
+from fewbit.graph.rules.values import arg, const_dtype, const_shape, maker
 
 LIMIT, GROWTH = 1 << 20, 4
 """Bytes that a result may always have; how many times its inputs a larger one may be."""
@@ -73,9 +73,8 @@ def _padded(node: ir.Node, shapes: Shapes) -> int:
 def _numbers(node: ir.Node, i: int) -> list[int]:
     """A small integer input; a long one is not a shape."""
     value = node.inputs[i]
-    assert value is not None
-    if math.prod(const_shape(value)) > 64:
-        raise ValueError("too many axes")
+    if value is None or math.prod(const_shape(value)) > 64:
+        raise ValueError("no shape is given")
     return [int(n) for n in np.asarray(const(value)).ravel()]
 
 
@@ -194,9 +193,9 @@ def known_shape(node: ir.Node) -> Known | None:
 
 def known_axes(node: ir.Node) -> Known | None:
     """Gather or Slice that picks known axes of a shape, of which others are free."""
-    x = node.inputs[0] if node.inputs else None
+    x = arg(node, 0)
     cast = maker(x, "Cast")
-    shape = maker(cast.inputs[0] if cast is not None else x, "Shape")
+    shape = maker(arg(cast, 0) if cast is not None else x, "Shape")
     axes = _axes(shape) if shape is not None else None
     if axes is None or x is None or x.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
         return None
@@ -212,7 +211,7 @@ def known_axes(node: ir.Node) -> Known | None:
 
 def _axes(shape: ir.Node) -> list[int] | None:
     """What a Shape node gives, free dimensions as UNKNOWN."""
-    whole = dims(shape.inputs[0]) if shape.inputs else None
+    whole = dims(arg(shape, 0)) if shape.inputs else None
     if whole is None:
         return None
     part = whole[attr(shape, "start", 0) : attr(shape, "end", None)]

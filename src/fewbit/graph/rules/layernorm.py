@@ -18,7 +18,7 @@ import onnx_ir as ir
 from fewbit.graph.model import attr, const, dims, op_name
 from fewbit.graph.rewrite import Edit, Rule, is_tagged, tag, why_not_inside
 from fewbit.graph.rules.product import plus
-from fewbit.graph.rules.values import const_dtype, const_shape, integers, maker, other_input, scalar
+from fewbit.graph.rules.values import arg, const_dtype, const_shape, integers, maker, other_input, scalar
 
 FLOAT = ir.DataType.FLOAT
 
@@ -85,18 +85,18 @@ def _reciprocal(value: ir.Value | None) -> tuple[ir.Value | None, list[ir.Node]]
     if node is None:
         return None, []
     if op_name(node) == "Reciprocal":
-        return node.inputs[0], [node]
-    if op_name(node) == "Div" and scalar(node.inputs[0]) == 1.0:
-        return node.inputs[1], [node]
+        return arg(node, 0), [node]
+    if op_name(node) == "Div" and scalar(arg(node, 0)) == 1.0:
+        return arg(node, 1), [node]
     return None, []
 
 
 def _deviation(root: ir.Value | None, d: ir.Value) -> Norm | None:
     """Read √(mean(d²) + ε)."""
     sqrt = maker(root, "Sqrt")
-    shifted = plus(sqrt.inputs[0]) if sqrt is not None else None
+    shifted = plus(arg(sqrt, 0)) if sqrt is not None else None
     mean = maker(shifted[0], "ReduceMean") if shifted is not None else None
-    square = maker(mean.inputs[0], "Pow", "Mul") if mean is not None else None
+    square = maker(arg(mean, 0), "Pow", "Mul") if mean is not None else None
     axes = _axes(mean) if mean is not None else None
     if sqrt is None or shifted is None or mean is None or square is None or axes is None:
         return None
@@ -115,10 +115,11 @@ def _deviation(root: ir.Value | None, d: ir.Value) -> Norm | None:
 def _centre(d: ir.Value, axes: list[int]) -> tuple[ir.Value, list[ir.Node]] | None:
     """Read x - mean(x): x and the nodes."""
     sub = maker(d, "Sub")
-    mean = maker(sub.inputs[1], "ReduceMean") if sub is not None and len(sub.inputs) == 2 else None
-    if sub is None or mean is None or sub.inputs[0] is None or mean.inputs[0] is not sub.inputs[0]:
+    mean = maker(arg(sub, 1), "ReduceMean") if sub is not None and len(sub.inputs) == 2 else None
+    x = arg(sub, 0) if sub is not None else None
+    if sub is None or mean is None or x is None or arg(mean, 0) is not x:
         return None
-    return (sub.inputs[0], [mean, sub]) if _axes(mean) == axes else None
+    return (x, [mean, sub]) if _axes(mean) == axes else None
 
 
 def _axes(mean: ir.Node) -> list[int] | None:
@@ -126,7 +127,7 @@ def _axes(mean: ir.Node) -> list[int] | None:
     if not attr(mean, "keepdims", 1):
         return None
     axes = attr(mean, "axes")
-    found = list(axes) if axes is not None else integers(mean.inputs[1] if len(mean.inputs) > 1 else None)
+    found = list(axes) if axes is not None else integers(arg(mean, 1))
     return sorted(found) if found else None
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fewbit.graph.model import attr, const, is_const, op_name
 from fewbit.graph.rewrite import Edit
-from fewbit.graph.rules.values import const_dtype, const_shape, rank
+from fewbit.graph.rules.values import arg, const_dtype, const_shape, rank
 
 F64 = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 def why_not_linear(node: ir.Node) -> str:
     """Why the weights of a node of `OPS` cannot be changed; "" if they can."""
     op, (weight, bias) = op_name(node), _parts(node)
-    if not is_const(weight) or weight is None or (op in ("Gemm", "MatMul") and is_const(node.inputs[0])):
+    if not is_const(weight) or weight is None or (op in ("Gemm", "MatMul") and is_const(arg(node, 0))):
         return f"the weight of {node.name!r} is not a constant"
     if const_dtype(weight) != ir.DataType.FLOAT:
         return f"the weight of {node.name!r} is {const_dtype(weight)}; only float32 is rewritten"
@@ -74,7 +74,7 @@ def channel_from_right(node: ir.Node) -> int:
 
 
 def _shape(node: ir.Node) -> tuple[int, ...]:
-    weight = node.inputs[1]
+    weight = arg(node, 1)
     assert weight is not None
     return const_shape(weight)
 
@@ -115,7 +115,7 @@ def scale_inputs(edit: Edit, node: ir.Node, s: F64, t: F64, word: str) -> None:
     """
     view, lifted = _input_view(node, s), None
     if t.any():
-        weight = np.asarray(const(node.inputs[1]), np.float64) * _input_view(node, t)
+        weight = np.asarray(const(arg(node, 1)), np.float64) * _input_view(node, t)
         axes = tuple(range(1, weight.ndim)) if op_name(node) == "Conv" else (1 if attr(node, "transB", 0) else 0,)
         lifted = _bias(node) + weight.sum(axis=axes) * float(attr(node, "alpha", 1.0))
     if (s != 1).any():
@@ -137,7 +137,7 @@ def _input_view(node: ir.Node, s: F64) -> F64:
 
 
 def _multiply(edit: Edit, node: ir.Node, view: F64, word: str) -> None:
-    weight = np.asarray(const(node.inputs[1]))
+    weight = np.asarray(const(arg(node, 1)))
     edit.set_input(node, 1, edit.constant(f"{node.name}.weight_{word}", weight * view.astype(np.float32)))
 
 
@@ -162,6 +162,6 @@ def _set_bias(edit: Edit, node: ir.Node, bias: F64, word: str) -> None:
 
 def takes_bias(node: ir.Node) -> str:
     """Why nothing can be added in the node; "" if it can."""
-    if op_name(node) == "MatMul" and rank(node.inputs[0]) != 2:
+    if op_name(node) == "MatMul" and rank(arg(node, 0)) != 2:
         return f"{node.name!r} is a MatMul whose input is not known to have two axes, and has no bias"
     return ""

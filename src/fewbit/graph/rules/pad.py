@@ -17,7 +17,7 @@ import onnx_ir as ir
 from fewbit.graph.model import attr, dims, is_const, is_float, op_name
 from fewbit.graph.rewrite import Edit, Rule
 from fewbit.graph.rules.clip import interval
-from fewbit.graph.rules.values import const_dtype, integers, maker, scalar
+from fewbit.graph.rules.values import arg, const_dtype, integers, maker, scalar
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -37,8 +37,8 @@ class Padded(NamedTuple):
 
 def pattern(node: ir.Node) -> Padded | None:
     """The node's first input comes from a Pad."""
-    pad = maker(node.inputs[0] if node.inputs else None, "Pad")
-    return Padded(node, pad) if pad is not None and pad.inputs and pad.inputs[0] is not None else None
+    pad = maker(arg(node, 0), "Pad")
+    return Padded(node, pad) if pad is not None and pad.inputs and arg(pad, 0) is not None else None
 
 
 def check(edit: Edit, match: Padded) -> str:
@@ -65,13 +65,13 @@ def check(edit: Edit, match: Padded) -> str:
 def spatial_pads(pad: ir.Node) -> tuple[list[int], list[int]] | str:
     """Pads of the spatial axes, at begin and end; or why there are none to move."""
     name = repr(pad.name)
-    given = integers(pad.inputs[1] if len(pad.inputs) > 1 else None)
-    axes = integers(pad.inputs[3]) if len(pad.inputs) > 3 and pad.inputs[3] is not None else None
-    if given is None or (axes is None and len(pad.inputs) > 3 and pad.inputs[3] is not None):
+    given = integers(arg(pad, 1))
+    axes = integers(arg(pad, 3)) if len(pad.inputs) > 3 and arg(pad, 3) is not None else None
+    if given is None or (axes is None and len(pad.inputs) > 3 and arg(pad, 3) is not None):
         return f"the amount that Pad {name} pads is not a constant"
     pads = np.array(given)
     if axes is not None:
-        shape = dims(pad.inputs[0])
+        shape = dims(arg(pad, 0))
         if shape is None or len(given) != 2 * len(axes) or not all(-len(shape) <= a < len(shape) for a in axes):
             return f"Pad {name} pads axes of a value of unknown rank"
         pads = np.zeros((2, len(shape)), np.int64)
@@ -88,24 +88,24 @@ def spatial_pads(pad: ir.Node) -> tuple[list[int], list[int]] | str:
 
 def _fill(pad: ir.Node) -> float | None:
     """The number that is padded with; None if it is no float32 constant."""
-    value = pad.inputs[2] if len(pad.inputs) > 2 else None
+    value = arg(pad, 2)
     if value is not None:
         return scalar(value)
-    return 0.0 if is_float(pad.inputs[0]) or is_float(pad.outputs[0]) else None
+    return 0.0 if is_float(arg(pad, 0)) or is_float(pad.outputs[0]) else None
 
 
 def _spatial_rank(node: ir.Node) -> int | None:
     kernel = attr(node, "kernel_shape")
     if kernel is not None:
         return len(kernel)
-    weight = dims(node.inputs[1]) if op_name(node) == "Conv" and len(node.inputs) > 1 else None
+    weight = dims(arg(node, 1)) if op_name(node) == "Conv" and len(node.inputs) > 1 else None
     return None if weight is None else len(weight) - 2
 
 
 def _why_not_conv(node: ir.Node, pad: ir.Node, fill: float) -> str:
     if fill != 0:
         return f"Pad {pad.name!r} pads with {fill:g}, a convolution with 0"
-    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    weight = arg(node, 1)
     half = is_const(weight) and const_dtype(weight) != ir.DataType.FLOAT
     return f"its weight is {const_dtype(weight)}" if half else ""
 
@@ -121,7 +121,7 @@ def _why_not_pool(node: ir.Node, pad: ir.Node, fill: float, begin: list[int], en
     if any(p >= k for p, k in zip(total, (*kernel, *kernel), strict=True)):
         return "a window would lie in the padding as a whole"
     if op_name(node) == "MaxPool":
-        if fill <= LOWEST or (fill == 0 and is_not_negative(pad.inputs[0])):
+        if fill <= LOWEST or (fill == 0 and is_not_negative(arg(pad, 0))):
             return ""
         return f"Pad {pad.name!r} pads with {fill:g}, which may be larger than the values; MaxPool pads with -∞"
     if fill != 0:
@@ -142,7 +142,7 @@ def is_not_negative(value: ir.Value | None, steps: int = 4) -> bool:
     cut = interval(node)
     if cut is not None and cut.lo >= 0:
         return True
-    return op in KEEPS_SIGN and is_not_negative(node.inputs[0] if node.inputs else None, steps - 1)
+    return op in KEEPS_SIGN and is_not_negative(arg(node, 0), steps - 1)
 
 
 def _own_pads(node: ir.Node, n: int) -> list[int]:
@@ -162,7 +162,7 @@ def replace(edit: Edit, match: Padded) -> str:
     if op_name(node) == "AveragePool":
         node.attributes["count_include_pad"] = ir.AttrInt64("count_include_pad", 1)
     name = str(pad.name)
-    edit.set_input(node, 0, pad.inputs[0])
+    edit.set_input(node, 0, arg(pad, 0))
     return f"Pad {name!r} becomes pads {pads}"
 
 

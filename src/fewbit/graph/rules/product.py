@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from fewbit.graph.model import op_name
 from fewbit.graph.rewrite import is_tagged
-from fewbit.graph.rules.values import maker, scalar
+from fewbit.graph.rules.values import arg, maker, scalar
 
 DEPTH = 6
 """Nodes on the way down from the last one: more than any activation has."""
@@ -69,10 +69,10 @@ def monomial(value: ir.Value | None, x: ir.Value) -> Monomial | None:
     power, nodes = 0.0, list(found.nodes)
     for factor in found.factors:
         raised = maker(factor, "Pow")
-        exponent = scalar(raised.inputs[1]) if raised is not None else None
+        exponent = scalar(arg(raised, 1)) if raised is not None else None
         if factor is x:
             power += 1
-        elif raised is not None and exponent is not None and raised.inputs[0] is x:
+        elif raised is not None and exponent is not None and arg(raised, 0) is x:
             power += exponent
             nodes.insert(0, raised)
         else:

@@ -18,7 +18,7 @@ from fewbit.graph.model import dims, is_const, op_name
 from fewbit.graph.rewrite import Edit, Rule, why_not_private
 from fewbit.graph.rules import linear
 from fewbit.graph.rules.affine import F64, Affine, before_weights, coefficients, operand
-from fewbit.graph.rules.values import maker
+from fewbit.graph.rules.values import arg, maker
 
 
 class Shifted(NamedTuple):
@@ -34,7 +34,7 @@ def pattern(node: ir.Node) -> Shifted | None:
     shift = before_weights(node)
     scale = maker(shift.x, "Mul", "Div") if shift is not None else None
     x = operand(scale) if scale is not None else None
-    if shift is None or scale is None or x is None or (is_const(node.inputs[0]) and op_name(node) == "Sub"):
+    if shift is None or scale is None or x is None or (is_const(arg(node, 0)) and op_name(node) == "Sub"):
         return None
     return Shifted(shift, scale, x) if op_name(shift.host) == "Conv" and linear.pads_zeros(shift.host) else None
 
@@ -76,7 +76,7 @@ def replace(edit: Edit, match: Shifted) -> str:
         value = -value
     c = edit.constant(f"{node.name}.shift", value.astype(np.float32))
     edit.rename(node.outputs[0], "unscaled")
-    edit.set_input(node, 0 if is_const(node.inputs[0]) else 1, c)
+    edit.set_input(node, 0 if is_const(arg(node, 0)) else 1, c)
     index = next(i for i, v in enumerate(match.scale.inputs) if v is match.x)
     edit.bypass(match.scale, index, into=host)
     linear.scale_inputs(edit, host, s, np.zeros_like(s), op_name(match.scale).lower())

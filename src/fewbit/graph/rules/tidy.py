@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from fewbit.graph.model import attr, const, dims, op_name
 from fewbit.graph.rewrite import Edit, Rule, is_tagged
-from fewbit.graph.rules.values import const_dtype, const_shape, integers, one_constant, rank, same_rank
+from fewbit.graph.rules.values import arg, const_dtype, const_shape, integers, one_constant, rank, same_rank
 
 WHOLE = 2**31 - 1
 """A slice that ends here or later ends at the end."""
@@ -42,22 +42,22 @@ def _always(node: ir.Node) -> int | None:
 
 
 def _dropout(node: ir.Node) -> int | None:
-    training = node.inputs[2] if len(node.inputs) > 2 else None
+    training = arg(node, 2)
     if training is None:
         return 0
     return 0 if const_dtype(training) == ir.DataType.BOOL and not np.any(const(training)) else None
 
 
 def _same_type(node: ir.Node) -> int | None:
-    x = node.inputs[0]
-    like = node.inputs[1] if len(node.inputs) > 1 else None
+    x = arg(node, 0)
+    like = arg(node, 1)
     to = like.dtype if like is not None else attr(node, "to")
     return 0 if x is not None and x.dtype is not None and to is not None and x.dtype == to else None
 
 
 def _same_shape(node: ir.Node) -> int | None:
     """Reshape: each axis is copied, equal, or the one that is left over."""
-    shape, target = dims(node.inputs[0]), integers(node.inputs[1] if len(node.inputs) > 1 else None)
+    shape, target = dims(arg(node, 0)), integers(arg(node, 1))
     if shape is None or target is None or len(shape) != len(target):
         return None
     copies = not attr(node, "allowzero", 0)
@@ -67,11 +67,11 @@ def _same_shape(node: ir.Node) -> int | None:
 
 
 def _flat_already(node: ir.Node) -> int | None:
-    return 0 if attr(node, "axis", 1) in (1, -1) and rank(node.inputs[0]) == 2 else None
+    return 0 if attr(node, "axis", 1) in (1, -1) and rank(arg(node, 0)) == 2 else None
 
 
 def _expanded_already(node: ir.Node) -> int | None:
-    shape, target = dims(node.inputs[0]), integers(node.inputs[1] if len(node.inputs) > 1 else None)
+    shape, target = dims(arg(node, 0)), integers(arg(node, 1))
     if shape is None or target is None or len(target) > len(shape):
         return None
     return 0 if all(t == 1 or t == d for d, t in zip(reversed(shape), reversed(target), strict=False)) else None
@@ -80,7 +80,7 @@ def _expanded_already(node: ir.Node) -> int | None:
 def _in_order(node: ir.Node) -> int | None:
     perm = attr(node, "perm")
     if perm is None:  # then the order is reversed
-        n = rank(node.inputs[0])
+        n = rank(arg(node, 0))
         return 0 if n is not None and n < 2 else None
     return 0 if perm == tuple(range(len(perm))) else None
 
@@ -90,15 +90,15 @@ def _only_one(node: ir.Node) -> int | None:
 
 
 def _pads_nothing(node: ir.Node) -> int | None:
-    pads = integers(node.inputs[1] if len(node.inputs) > 1 else None)
+    pads = integers(arg(node, 1))
     return 0 if pads is not None and not any(pads) else None
 
 
 def _slices_nothing(node: ir.Node) -> int | None:
     if len(node.inputs) < 3:
         return None
-    starts, ends = integers(node.inputs[1]), integers(node.inputs[2])
-    steps = node.inputs[4] if len(node.inputs) > 4 else None
+    starts, ends = integers(arg(node, 1)), integers(arg(node, 2))
+    steps = arg(node, 4)
     one_by_one = steps is None or set(integers(steps) or [0]) == {1}
     whole = starts is not None and ends is not None and not any(starts) and all(e >= WHOLE for e in ends)
     return 0 if whole and one_by_one else None
@@ -143,7 +143,7 @@ TESTS: dict[str, Callable[[ir.Node], int | None]] = {
 
 def pattern(node: ir.Node) -> NoOp | None:
     """A node that does nothing."""
-    if not node.inputs or node.inputs[0] is None or is_tagged(node):
+    if not node.inputs or arg(node, 0) is None or is_tagged(node):
         return None
     index = TESTS[op_name(node)](node)
     return None if index is None else NoOp(node, index)

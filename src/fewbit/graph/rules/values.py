@@ -11,6 +11,11 @@ from fewbit.graph.model import const, dims, is_const, op_name
 HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
+def arg(node: ir.Node, i: int) -> ir.Value | None:
+    """Input `i` of a node; None if it is left out."""
+    return node.inputs[i] if i < len(node.inputs) else None
+
+
 def maker(value: ir.Value | None, *ops: str) -> ir.Node | None:
     """The node that computes a value, if its operator is one of `ops`."""
     node = value.producer() if value is not None else None

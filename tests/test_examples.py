@@ -1,0 +1,41 @@
+"""Each script of examples/ runs, offline and in seconds, and says what its docstring promises."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(p for p in EXAMPLES.glob("*.py") if p.name != "train_demo_network.py")  # that one needs torch and data
+
+SAYS = {
+    "quantize_demo": ["28 of 28 integer", "top-1 int8   9", "agreement    9", "wrote demo-int8.onnx"],
+    "custom_collector": ["top-1 9", "the last logits have shape (16, 10)", "image      -0.8"],
+    "edit_plan": ["as calibrated  top-1 9", "far too narrow", "lies outside of its range"],
+    "mixed_precision": ["16 bits everywhere", "excluded by exclude_layers '/stem/*'"],
+}
+MAKES = {"quantize_demo": ["demo-int8.onnx", "demo-int8.plan.json"], "edit_plan": ["table.json"]}
+
+
+@pytest.mark.filterwarnings("default::fewbit.errors.FewbitWarning")  # such as: slower, on a busy machine
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+def test_an_example_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    said = capsys.readouterr().out
+    for words in SAYS[path.stem]:
+        assert words in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(MAKES.get(path.stem, []))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+def test_an_example_is_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) < 60
+
+
+def test_every_example_is_here() -> None:
+    assert {p.stem for p in SCRIPTS} == set(SAYS)
