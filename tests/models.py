@@ -44,7 +44,7 @@ TARGET = Target(
 """A plain target, so that tests of the graph do not move with the measured tables."""
 
 
-# -- parts ------------------------------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------------------------------
 
 
 def info(name: str, shape: Dims | None, dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
@@ -94,7 +94,7 @@ def body(made: onnx.NodeProto, name: str) -> onnx.GraphProto:
     return next(a.g for a in made.attribute if a.name == name)
 
 
-# -- networks -----------------------------------------------------------------------------------------------------------
+# -- networks --------------------------------------------------------------------------------------------------------
 
 
 def conv_relu(*, opset: int = 17, size: int = 6, channels: int = 4) -> onnx.ModelProto:
@@ -246,7 +246,7 @@ NETWORKS = {
 """All of the above with their defaults."""
 
 
-# -- use ----------------------------------------------------------------------------------------------------------------
+# -- use -------------------------------------------------------------------------------------------------------------
 
 
 def load(made: onnx.ModelProto) -> Model:

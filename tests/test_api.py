@@ -126,10 +126,7 @@ def test_an_excluded_layer_really_runs_in_float(engine: str, data: dict[str, Any
     convolutions = [e for e in open_runner(engine, q).executed() if "conv" in e.op.lower() and e.op != "Convert"]
     kept = [e for e in convolutions if any(name.removesuffix("/Conv") in e.node for name in convs[2:5])]
     assert not any(e.integer for e in kept)
-    assert sum(not e.integer for e in convolutions) in (
-        3,
-        4,
-    )  # OpenVINO moves the stride of a shortcut, which costs one
+    assert sum(not e.integer for e in convolutions) <= 4  # OpenVINO moves the stride of a shortcut, which costs one
     assert sum(e.integer for e in convolutions) >= 8
 
 

@@ -103,8 +103,10 @@ def _source(data: Data, model: Model, config: DataConfig) -> DataSource:
     return cast(DataSource, data) if hasattr(data, "iterate") else open_data(data, model.inputs, config)
 
 
-def _opener(target: str, threads: int) -> Callable[[Model], Runner]:
-    return partial(open_runner, target, threads=threads)
+def _opener(target: str, threads: int, *, timing: bool = False) -> Callable[[Model], Runner]:
+    """A function that loads a model; for timing, with the engine's own habit of waiting actively."""
+    spin = {"spin": True} if timing and target.startswith("onnxruntime") else {}
+    return partial(open_runner, target, threads=threads, **spin)
 
 
 def make_plan(model: Model, config: QuantConfig | str | Path | None = None, **words: Any) -> Plan:
@@ -173,10 +175,21 @@ def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | No
         PlanError: the plan is for another network. NotCalibrated: a range is missing.
     """
     plan = plan if isinstance(plan, Plan) else Plan.load(plan)
+    out = _emit(model, plan, info or {})
+    if plan.model and plan.model != model.digest():
+        warnings.warn(
+            "the plan was made for another network, or for other weights; its ranges may not fit. Calibrate again",
+            FewbitWarning,
+            stacklevel=2,
+        )
+    return out
+
+
+def _emit(model: Model, plan: Plan, info: Mapping[str, str]) -> Quantized:
     target = target_named(plan.target)
     config = json.dumps(dict(plan.config), sort_keys=True)
     about = {"fewbit.version": __version__, "fewbit.target": plan.target, "fewbit.config": config}
-    about |= {"fewbit.model": plan.model, **(info or {})}
+    about |= {"fewbit.model": plan.model, **info}
     return Quantized(finalize(emit_qdq(model, plan), target.opset, about, target.grabs, plan.kept_float()), plan)
 
 
@@ -230,7 +243,7 @@ def quantize(
         progress=progress,
         **asdict(data_config),
     )
-    out = apply(fused, plan, info={"fewbit.data": source.digest() or "unknown"})
+    out = _emit(fused, plan, {"fewbit.data": source.digest() or "unknown"})
     if verify:
         out.report = verify_quantized(given, out, plan, seen.kept(), _opener(chosen.target, 1), fused=fused)
         for problem in out.report.problems():
@@ -364,7 +377,7 @@ def benchmark(
     if against is not None:
         networks = {"against": _model(against, allow_quantized=True), **networks}
     feeds = feeds_for(networks["model"], batch_sizes, data, words)
-    open_ = _opener(engine, threads)
+    open_ = _opener(engine, threads, timing=True)
     about = f"{engine}, {threads} thread{'s' if threads > 1 else ''}"
     runners = {name: open_(m) for name, m in networks.items()}
     return _benchmark(runners, feeds, warmup=warmup, min_time=min_time, about=about)
@@ -376,7 +389,7 @@ def profile(
     """Time each operator of a float network (`against`) and of its integer form, side by side, worst first."""
     fused = fuse(_model(against))
     given = _model(model, allow_quantized=True)
-    open_ = _opener(engine, threads)
+    open_ = _opener(engine, threads, timing=True)
     (feeds,) = feeds_for(given, (1,), data, words).values()
     return profile_pair(open_(fused), open_(given), feeds, model=fused)
 

@@ -53,7 +53,7 @@ def changed(**at) -> dict:
     return found
 
 
-# -- files --------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_comes_back_as_it_was(tmp_path):
@@ -88,8 +88,8 @@ def test_every_format_comes_back(spec):
 def test_the_file_is_made_to_be_read():
     lines = dumps(PLAN.to_json()).splitlines()
     assert len(lines) == 2 + 4 + 2 * 2 + len(PLAN.values) + len(PLAN.nodes)
-    assert '    "x": {"role": "act", "spec": {"signed": false, "bits": 8}, "range": [-1.5, 2.25], "calib_mode": "naive", ' \
-        '"reason": "read by conv"},' in lines  # fmt: skip
+    x = '    "x": {"role": "act", "spec": {"signed": false, "bits": 8}, "range": [-1.5, 2.25], "calib_mode": "naive", '
+    assert x + '"reason": "read by conv"},' in lines
     assert dumps(Plan({}, {}).to_json()).endswith('"values": {},\n  "nodes": {}\n}\n')
 
 
@@ -220,7 +220,7 @@ def test_a_plan_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
-# -- use ----------------------------------------------------------------------------------------------------------------
+# -- use -------------------------------------------------------------------------------------------------------------
 
 
 def test_what_to_look_at_during_calibration():

@@ -54,8 +54,8 @@ def test_facts_of_a_convolution():
 
 def test_free_dimensions_and_unknown_shapes_are_none():
     assert facts(load(conv_relu()).node("conv")).shapes[0] == (None, 3, 6, 6)
-    made = proto([node("Mystery", "x", "h", domain="mine"), node("Relu", "h", "y")], [info("x", [2])], [info("y", None)],
-                 domains={"mine": 1})  # fmt: skip
+    nodes = [node("Mystery", "x", "h", domain="mine"), node("Relu", "h", "y")]
+    made = proto(nodes, [info("x", [2])], [info("y", None)], domains={"mine": 1})
     found = facts(load(made).node("relu_y"))
     assert found.shapes == (None,) and found.ranks == (None,)
     assert facts(load(made).nodes[0]).op == "mine.Mystery"

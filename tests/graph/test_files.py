@@ -39,7 +39,7 @@ def nothing_left(folder: Path, *known: str) -> bool:
     return sorted(os.listdir(folder)) == sorted(known)
 
 
-# -- reading ------------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -158,7 +158,7 @@ def test_graphs_that_do_not_hang_together_are_refused(tmp_path, change, says):
 def test_a_large_weight_of_the_wrong_size_is_refused(tmp_path):
     made = matmul(k=512, n=32)
     made.graph.initializer[0].dims[0] = 511
-    with pytest.raises(ModelFormatError, match="'w' has 65536 bytes, but its shape .* needs 65408"):
+    with pytest.raises(ModelFormatError, match=r"'w' has 65536 bytes, but its shape .* needs 65408"):
         load_model(saved(tmp_path, made))
 
 
@@ -229,7 +229,7 @@ def test_a_quantized_operator_inside_a_body_is_found_too(tmp_path):
         load_model(saved(tmp_path, made))
 
 
-# -- external data ------------------------------------------------------------------------------------------------------
+# -- external data ---------------------------------------------------------------------------------------------------
 
 
 def test_external_weights_are_mapped_not_read(tmp_path):
@@ -265,7 +265,7 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path, location):
     inner = tmp_path / "inner"
     inner.mkdir()
     (tmp_path / "x.data").write_bytes(bytes(1024))
-    with pytest.raises(UnsafePath, match="'w' points to .*outside of the model's folder; put the data file beside"):
+    with pytest.raises(UnsafePath, match=r"'w' points to .*outside of the model's folder; put the data file beside"):
         load_model(external(inner, location=location))
 
 
@@ -315,7 +315,7 @@ def test_an_external_weight_of_a_model_in_memory_is_looked_for_here(tmp_path, mo
     assert from_proto(made).parameters == 256
 
 
-# -- writing ------------------------------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -330,17 +330,21 @@ def test_saving_twice_gives_the_same_bytes_and_reads_back_equal(tmp_path, name):
     assert load_model(tmp_path / "a.onnx").digest() == model.digest()
 
 
+CODE = """
+import hashlib, sys
+from fewbit.graph.files import load_model, to_bytes
+print(hashlib.sha256(to_bytes(load_model(sys.argv[1]))).hexdigest())
+"""
+
+
 def test_bytes_do_not_depend_on_the_hash_seed(tmp_path):
     path = saved(tmp_path, models.residual())
-    code = "import sys, hashlib; from fewbit.graph.files import *; print(hashlib.sha256(to_bytes(load_model(sys.argv[1]))).hexdigest())"
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code, path], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True, text=True, check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }  # fmt: skip
-    assert len(found) == 1 and len(found.pop().strip()) == 64
+    found = set()
+    for seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        told = subprocess.run([sys.executable, "-c", CODE, path], env=env, capture_output=True, text=True, check=True)
+        found.add(told.stdout.strip())
+    assert len(found) == 1 and len(found.pop()) == 64
 
 
 def test_large_weights_go_through_the_file_byte_for_byte(tmp_path):

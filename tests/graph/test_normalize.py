@@ -118,8 +118,9 @@ def test_operators_that_changed_their_meaning_are_not_raised_silently(op, opset)
 
 
 def test_operators_of_other_domains_and_their_imports_survive():
-    made = proto([node("Gelu", "x", "h", domain="com.microsoft"), node("Squeeze", "h", "y", axes=[0])],
-                 [info("x", [1, 3])], [info("y", [3])], opset=11, ir_version=6, domains={"com.microsoft": 1})  # fmt: skip
+    nodes = [node("Gelu", "x", "h", domain="com.microsoft"), node("Squeeze", "h", "y", axes=[0])]
+    extra = {"com.microsoft": 1}
+    made = proto(nodes, [info("x", [1, 3])], [info("y", [3])], opset=11, ir_version=6, domains=extra)
     equal(made)
     assert load(made).op_counts()["com.microsoft.Gelu"] == 1
 
@@ -192,7 +193,7 @@ def test_model_local_functions_are_inlined():
     assert model.op_counts() == {"Add": 2} and not model.ir.functions
 
 
-# -- names --------------------------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------------------------
 
 
 def names(model) -> list[str]:
@@ -214,6 +215,15 @@ def test_all_names_are_there_and_unique(name):
     assert [i.name for i in model.inputs] == [i.name for i in made.graph.input]
     assert [o.name for o in model.outputs] == [o.name for o in made.graph.output]
     assert to_bytes(load(made)) == to_bytes(model)
+
+
+def test_outputs_left_out_stay_left_out():
+    weights = {"w": weight(1, 20, 4), "r": weight(1, 20, 5)}
+    lstm = helper.make_node("LSTM", ["x", "w", "r"], ["", "y"], "lstm", hidden_size=5)
+    made = proto([lstm], [info("x", [2, 3, 4])], [info("y", [1, 3, 5])], weights)
+    equal(made)
+    assert [v.name for v in load(made).node("lstm").outputs] == ["", "y"]
+    assert list(onnx.load_from_string(to_bytes(load(made))).graph.node[0].output) == ["", "y"]
 
 
 def test_equal_node_names_are_told_apart_in_order():
@@ -255,7 +265,7 @@ def test_naming_twice_changes_nothing():
     assert to_bytes(model) == before
 
 
-# -- shapes -------------------------------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------------------------------------------------
 
 
 def test_inner_shapes_are_inferred_and_free_dimensions_keep_their_names():

@@ -58,9 +58,7 @@ def test_without_a_file_everything_starts_over(tmp_path):
 def test_other_plans_are_refused(tmp_path):
     Checkpoint(tmp_path / "c.npz", PLAN).write(1, observers())
     other = Plan({**PLAN.values, "a": ValuePlan(QuantSpec(4, False), "act", "a")}, {})
-    with pytest.raises(
-        PlanError, match=r"c\.npz belongs to another network or other settings; delete it to start over"
-    ):
+    with pytest.raises(PlanError, match=r"c\.npz belongs to another network, other data or other settings; delete"):
         Checkpoint(tmp_path / "c.npz", other).restore(observers(filled=False))
 
 

@@ -144,7 +144,7 @@ def test_what_is_not_finite_names_sample_and_tensor() -> None:
 def test_an_overflow_inside_the_network_is_found() -> None:
     model = net("a = Exp (x)  y = Conv (a, w)", w=(4, 4, 1, 1))
     hot = Batches(np.full((1, 4, 8, 8), 1000, np.float32))
-    with pytest.raises(BadSample, match="tensor 'a' on sample sample 0.0"):
+    with pytest.raises(BadSample, match=r"tensor 'a' on sample sample 0\.0"):
         run(model, hot)
 
 
@@ -165,7 +165,7 @@ def test_progress_counts_batches_and_samples() -> None:
     assert seen[-1] == (5, 15) and seen == sorted(seen)
 
 
-# -- collectors ---------------------------------------------------------------------------------------------------------
+# -- collectors -------------------------------------------------------------------------------------------------
 
 
 class Absmax(CalibrationCollector):

@@ -125,6 +125,9 @@ class OpRule:
         return self.inputs[min(i, len(self.inputs) - 1)]
 
 
+SIGNED = QuantSpec(8, signed=True)
+
+
 @dataclass(frozen=True)
 class Target:
     """What one engine does best.
@@ -145,7 +148,7 @@ class Target:
     activation: QuantSpec
     weight: QuantSpec
     rules: tuple[OpRule, ...]
-    signed: QuantSpec = QuantSpec(8, signed=True)
+    signed: QuantSpec = SIGNED
     slow: dict[str, float] = field(default_factory=dict)
     float_only: dict[str, str] = field(default_factory=dict)
     dynamic: tuple[OpRule, ...] = ()

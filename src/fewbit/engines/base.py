@@ -31,12 +31,13 @@ def engine(name: str) -> Callable[[Opener], Opener]:
     return add
 
 
-def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = True) -> Runner:
+def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = True, **options: Any) -> Runner:
     """Load a model into an engine.
 
     Args:
         name: an engine, or a target whose name starts with one ("onnxruntime-avx2").
         threads: that one run may use. optimize: the engine's graph optimizer on or off.
+        options: of that engine alone (`spin` of onnxruntime, `precision` of openvino).
 
     Raises:
         UnknownName: no such engine. EngineMissing: not installed. EngineError: the engine refuses the model.
@@ -44,7 +45,7 @@ def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = T
     base = name.split("-")[0]
     if base not in ENGINES:
         raise unknown("engine", name, ENGINES)
-    return ENGINES[base](model, threads=threads, optimize=optimize)
+    return ENGINES[base](model, threads=threads, optimize=optimize, **options)
 
 
 def random_feeds(model: Model, seed: int = 0, batch: int = 1, free: int = 1) -> dict[str, NDArray[Any]]:

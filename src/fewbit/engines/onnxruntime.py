@@ -30,12 +30,13 @@ INTEGER_INSIDE = frozenset("DynamicQuantizeMatMul DynamicQuantizeLSTM QLinearCon
 
 
 @engine("onnxruntime")
-def open_onnxruntime(model: Model, threads: int = 1, optimize: bool = True, spin: bool = True) -> OnnxRuntime:
+def open_onnxruntime(model: Model, threads: int = 1, optimize: bool = True, spin: bool = False) -> OnnxRuntime:
     """Load a model into ONNX Runtime.
 
     Args:
         threads: that one run may use. optimize: its graph optimizer on or off.
-        spin: idle threads wait actively. Faster for one stream of runs; off where they share cores with other work.
+        spin: idle threads wait actively, the engine's own default. A little faster for one stream of runs, many times
+            slower as soon as anything else wants the cores.
 
     Raises:
         EngineError: it refuses the model.
@@ -52,7 +53,7 @@ class OnnxRuntime:
 
     plan_memory = True
 
-    def __init__(self, model: Model, threads: int = 1, optimize: bool = True, spin: bool = True) -> None:
+    def __init__(self, model: Model, threads: int = 1, optimize: bool = True, spin: bool = False) -> None:
         from fewbit.graph.light import light_proto
 
         self.inputs, self.outputs = model.inputs, [o.name for o in model.outputs]

@@ -2,7 +2,8 @@
 
 What holds for every Model, and after every rewrite of fewbit:
 
-* every node and every value has a unique, non-empty name; nodes are in topological order;
+* every node and every value has a unique, non-empty name (but for outputs left out, which have none); nodes are in
+  topological order;
 * graph inputs and outputs keep their names, types and order;
 * constants are initializers (no Constant nodes), model-local functions are inlined;
 * large weights stay where they are (memory-mapped, if external) until somebody asks for them.

@@ -83,7 +83,10 @@ def _made_by_nothing(v: ir.Value) -> bool:
 
 
 def name_everything(model: Model) -> None:
-    """Give every node and value, bodies included, a unique name; names that are unique already stay as they are."""
+    """Give every node and value, bodies included, a unique name; names that are unique already stay as they are.
+
+    Outputs left out, which have the name "", stay left out.
+    """
     main = (*model.graph.inputs, *model.graph.outputs)
     outer = {id(v) for v in main}
     nodes: set[str] = set()
@@ -96,7 +99,8 @@ def name_everything(model: Model) -> None:
         for node in graph:
             node.name = model.fresh(node.name or (node.outputs[0].name if node.outputs else "") or node.op_type, nodes)
             for value in node.outputs:
-                if id(value) not in outer:
+                left_out = not value.name and not value.uses() and not value.is_graph_output()
+                if id(value) not in outer and not left_out:
                     _rename(model, value, str(value.name or f"{node.name}_out"), values)
 
 

@@ -192,7 +192,7 @@ def _grouped(draft: _Draft) -> dict[str, ValuePlan]:
 
 
 def in_groups(node: Node, config: QuantConfig, target: Target, wish: dict[str, Any]) -> bool:
-    """Whether the weight's scales change along the sum: no engine sums that in integers, so only the weight is stored so."""
+    """Whether scales change along the sum: no engine sums that in integers, so only the weight is stored so."""
     return len(node.inputs) > 1 and weight_spec(node, config, target, wish).granularity == "group"
 
 

@@ -127,6 +127,8 @@ class QuantReport:
             found.append(f"calibrate differently: calib_mode = {' or '.join(others[:3])}; or on more typical data")
             found.append("see every layer: fewbit compare")
         if self.slower and self.quantized:
+            if self.config.get("bit_num", 8) > 8:
+                found.append("engines compute more than 8 bits in float: bit_num = 8, and overrides for a few layers")
             if self.config.get("quantize_mode") == "full":
                 found.append("quantize only where it pays: quantize_mode = smart")
             if self.config.get("quantized_dtype", "auto") != "auto":

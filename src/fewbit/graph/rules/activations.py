@@ -58,8 +58,9 @@ def gate(value: ir.Value) -> Gate | None:
     node = value.producer()
     if node is None or is_tagged(node):
         return None
-    if op_name(node) == "HardSigmoid" and arg(node, 0) is not None:
-        return Gate(arg(node, 0), attr(node, "alpha", 0.2), attr(node, "beta", 0.5), 1.0, [node])
+    given = arg(node, 0)
+    if op_name(node) == "HardSigmoid" and given is not None:
+        return Gate(given, attr(node, "alpha", 0.2), attr(node, "beta", 0.5), 1.0, [node])
     cut = interval(node)
     shifted = plus(cut.x) if cut is not None else None
     if cut is None or shifted is None or cut.lo != 0 or not math.isfinite(cut.hi) or cut.hi == 0:
@@ -134,10 +135,11 @@ def gelu(node: ir.Node) -> Activation | None:
     for x, other in (found.factors, found.factors[::-1]):
         shifted = plus(other)
         bend = maker(shifted[0], "Erf", "Tanh") if shifted is not None else None
-        if shifted is None or bend is None or shifted[1] != 1.0 or arg(bend, 0) is None:
+        bent = arg(bend, 0) if bend is not None else None
+        if shifted is None or bend is None or bent is None or shifted[1] != 1.0:
             continue
         erf = op_name(bend) == "Erf"
-        inner = _erf_argument(arg(bend, 0), x) if erf else _tanh_argument(arg(bend, 0), x)
+        inner = _erf_argument(bent, x) if erf else _tanh_argument(bent, x)
         if inner is not None:
             kind = {"approximate": "none" if erf else "tanh"}
             return Activation("Gelu", x, [*inner, bend, shifted[2], *found.nodes], 20, kind)

@@ -98,10 +98,10 @@ def _half(node: ir.Node) -> Cut | None:
 
 def _is_normal(own: Interval) -> bool:
     op = op_name(own.node)
-    if (own.lo, own.hi) in ((0.0, INF), (-INF, INF)):
+    if op != "Clip" or (own.lo, own.hi) in ((0.0, INF), (-INF, INF)):
         return op == "Relu"
     given = [None if v is None else const_shape(v) for v, _ in _clip_bounds(own.node)]
-    return op == "Clip" and given == [() if own.lo > -INF else None, () if own.hi < INF else None]
+    return given == [() if own.lo > -INF else None, () if own.hi < INF else None]
 
 
 def check(edit: Edit, match: Cut) -> str:
