@@ -119,12 +119,17 @@ def test_a_weight_that_is_also_an_output_keeps_its_float_form():
     assert "w_q" in out.graph.initializers
 
 
-def test_outputs_that_nobody_uses_are_no_obstacle():
-    pool = onnx.helper.make_node("MaxPool", ["c"], ["p", "places"], "pool", kernel_shape=[2, 2])
-    made = proto([node("Conv", "x w", "c", "conv"), pool, node("Conv", "p v", "y", "conv2")], [info("x", [1, 3, 4, 4])],
-                 [info("y", [1, 2, 3, 3])], {"w": weight(2, 3, 1, 1), "v": weight(2, 2, 1, 1)})  # fmt: skip
-    model = load(made)
-    out = quantized(model, plan_for(model))
+def test_outputs_that_nobody_uses_leave_no_trace():
+    split = onnx.helper.make_node("Split", ["c"], ["p", "spare"], "split", axis=1)
+    nodes = [node("Conv", "x w", "c", "conv"), split, node("Conv", "p v", "y", "conv2")]
+    weights = {"w": weight(2, 3, 1, 1), "v": weight(2, 1, 1, 1)}
+    model = load(proto(nodes, [info("x", [1, 3, 4, 4])], [info("y", [1, 2, 4, 4])], weights))
+    plan = plan_for(model)
+    for name in ("p", "spare"):
+        nodes = {**plan.nodes, "split": NodePlan(True, "", ("act", "keep"), ("same", "same"))}
+        plan = replace(plan, nodes=nodes, values={**plan.values, name: replace(plan.values["c"], group="c")})
+    out = quantized(model, plan)
+    assert not [n for n in out.nodes if "spare" in n.name]
     feeds = feeds_for(model)
     assert np.abs(run(out, feeds)["y"] - run(model, feeds)["y"]).max() < 0.15
 

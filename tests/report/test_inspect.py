@@ -91,7 +91,7 @@ def test_a_quantized_model_is_recognised_and_has_no_coverage() -> None:
 
 
 def test_text(told: Inspection) -> None:
-    golden("inspect", told.text(layers=True))
+    golden("inspection", told.text(layers=True))
 
 
 def test_layers_are_listed_on_demand_only(told: Inspection) -> None:
