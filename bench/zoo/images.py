@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.zoo.fetch import array, debian, wheel
+from zoo.fetch import array, debian, wheel
 
 SIZE, SHORT = 224, 256
 FOLDERS = ("plants", "town", "seasonal")  # photographs; the other folders hold drawings

@@ -25,8 +25,8 @@ BLOCK = """(float[N,4,8,8] x) => (float[N,5] y) {
   flat = Concat<axis=0>(batch, rest) q = Reshape(g, flat) f = MatMul(q, wf) y = Add(f, bf)
 }"""
 WEIGHTS = {
-    "pads": i64(0, 0, 1, 1, 0, 0, 1, 1), "w": (4, 4, 3, 3), "wd": (4, 1, 3, 3), "wf": (4, 5), "bf": (5,), "three": f32(3),
-    "zero": f32(0), "six": f32(6), "gain": f32(0.7), "i0": i64(0), "i1": i64(1), "rest": i64(4), **bn(4),
+    "pads": i64(0, 0, 1, 1, 0, 0, 1, 1), "w": (4, 4, 3, 3), "wd": (4, 1, 3, 3), "wf": (4, 5), "bf": (5,),
+    "three": f32(3), "zero": f32(0), "six": f32(6), "gain": f32(0.7), "i0": i64(0), "i1": i64(1), "rest": i64(4), **bn(4),
 }  # fmt: skip
 
 

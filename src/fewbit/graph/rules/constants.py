@@ -12,6 +12,7 @@ Only operators of the table below are folded; random ones and those with bodies 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -154,7 +155,9 @@ def freeze(edit: Edit, node: ir.Node, results: Sequence[Array]) -> None:
     """Replace a node by its results; types that inference knows stay as they are."""
     for value, array in zip(list(node.outputs), results, strict=True):
         if value.uses():
-            edit.freeze(value, array if value.dtype is None else array.astype(value.dtype.numpy(), copy=False))
+            with np.errstate(invalid="ignore"):
+                array = array if value.dtype is None else array.astype(value.dtype.numpy(), copy=False)
+            edit.freeze(value, array)
     if node.graph is not None:  # nobody read it in the first place
         edit.drop(node)
 
@@ -173,7 +176,8 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opset: int) -> list[
     feeds = {n: a for n, a in zip(names, inputs, strict=True) if a is not None}
     opsets = [onnx.helper.make_opsetid("", opset)]
     body = onnx.helper.make_function("fewbit", "fold", list(feeds), outs, [proto], opsets)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         found: Any = ReferenceEvaluator(body).run(None, feeds, attributes={})
     return [np.asarray(a) for a in found]
 
