@@ -20,7 +20,7 @@ from fewbit.core.plan import NodePlan, Plan, ValuePlan
 from fewbit.core.spec import QuantSpec
 from fewbit.core.target import OpRule, Target
 from fewbit.graph.facts import reduce_axis, weight_axis
-from fewbit.graph.model import Model, const, is_const
+from fewbit.graph.model import Model, const, is_const, is_float
 from fewbit.quantization.select import Selection, end_of, select, settings_for
 
 Node = Any
@@ -140,7 +140,7 @@ def _add_node(
     kinds = [rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs))]
     ends = end_of(node, picked).outputs if len(node.outputs) == 1 else node.outputs
     for value, kind in zip(ends, kinds, strict=True):
-        if kind == "float" or not value.name:
+        if kind == "float" or not value.name or not (value.dtype is None or is_float(value)):
             continue
         spec = draft.values[acts[0]].spec if kind == "same" else act
         draft.add(value.name, ValuePlan(spec, "act", value.name, f"made by {node.name}", calib_mode=mode))

@@ -100,10 +100,11 @@ def split(pairs: Sequence[Pair], float_model: Model, feeds: Feeds, limit: int) -
     """Cut pairs into groups whose values, on both sides, take at most `limit` bytes for one batch.
 
     Sizes come from the shapes in the graph, free axes from the batch. A value of unknown size counts as the largest
-    known one; one that is over the limit gets a group of its own. There is always at least one group, if an empty one.
+    known one that is computed; one that is over the limit gets a group of its own. There is always at least one group, if an empty one.
     """
     sizes = value_bytes(float_model, feeds)
-    guess = max((s for s in sizes.values() if s is not None), default=0)
+    values = float_model.values()
+    guess = max((s for name, s in sizes.items() if s is not None and not is_const(values[name])), default=0)
     groups: list[list[Pair]] = [[]]
     room = limit
     for pair in pairs:
