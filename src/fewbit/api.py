@@ -105,7 +105,7 @@ def _source(data: Data, model: Model, config: DataConfig) -> DataSource:
 
 def _opener(target: str, threads: int, *, timing: bool = False) -> Callable[[Model], Runner]:
     """A function that loads a model; for timing, with the engine's own habit of waiting actively."""
-    spin = {"spin": True} if timing and target.startswith("onnxruntime") else {}
+    spin: dict[str, Any] = {"spin": True} if timing and target.startswith("onnxruntime") else {}
     return partial(open_runner, target, threads=threads, **spin)
 
 

@@ -6,7 +6,7 @@ from fewbit.errors import UnsupportedModel
 from fewbit.graph import normalize
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.files import to_bytes
-from fewbit.graph.finalize import IR_FOR_OPSET, cancel_pairs, finalize
+from fewbit.graph.finalize import cancel_pairs, finalize
 from tests.models import conv_relu, feeds_for, info, load, matmul, node, plan_for, proto, run
 
 
@@ -64,7 +64,7 @@ def test_the_file_format_fits_the_opset(opset):
     made = conv_relu(opset=opset)
     made.ir_version = 4
     out = finalize(load(made), 13, {})
-    least = next(v for o, v in IR_FOR_OPSET if opset >= o)
+    least = next(v for o, v in normalize.IR_FOR_OPSET if opset >= o)
     assert out.ir.ir_version == least
     onnx.checker.check_model(onnx.load_from_string(to_bytes(out)), full_check=True)
 

@@ -310,3 +310,11 @@ def test_raising_to_21_changes_no_result(name):
     assert model.opset == 21
     for key, value in run(model, feeds_for(model)).items():
         np.testing.assert_array_equal(value, want[key])
+
+
+def test_a_file_newer_than_its_opset_asks_for_is_lowered() -> None:
+    made = conv_relu()
+    made.ir_version = 14
+    model = load(made)
+    assert model.ir.ir_version == 10
+    run(model, feeds_for(model))

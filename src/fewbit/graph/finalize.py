@@ -16,8 +16,8 @@ import onnx_ir as ir
 
 from fewbit.errors import UnsupportedModel
 from fewbit.graph.model import Model, const
+from fewbit.graph.normalize import ir_for
 
-IR_FOR_OPSET = ((25, 12), (23, 11), (21, 10), (19, 9), (15, 8), (0, 7))
 NEEDS_21 = frozenset((ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4))
 
 
@@ -36,7 +36,7 @@ def finalize(
     cancel_pairs(model)
     keep_apart(model, apart, floats)
     check_legal(model, opset)
-    model.ir.ir_version = max(model.ir.ir_version or 0, next(v for o, v in IR_FOR_OPSET if model.opset >= o))
+    model.ir.ir_version = max(model.ir.ir_version or 0, ir_for(model.opset))
     model.ir.producer_name = "fewbit"
     model.metadata.update(info)
     return model

@@ -31,8 +31,12 @@ SMALL = 1024
 CHANGED = {"Scan": 9, "Hardmax": 13}
 """Operators whose meaning changed, which ONNX's converter does not notice → the opset that changed it."""
 
-LEAST_IR = 7
-"""Older files list their weights among the inputs, and engines insist on it."""
+LEAST_IR, PLAIN_IR = 7, 10
+"""Older files list their weights among the inputs, and engines insist on it. Newer ones than the opset asks for only
+lock out engines that are a little older than the tool that wrote them."""
+
+IR_FOR_OPSET = ((25, 12), (23, 11), (21, 10), (19, 9), (15, 8), (0, 7))
+"""Opset → the file version that came with it."""
 
 FAILURES = (
     *(RuntimeError, ValueError, TypeError, AssertionError, EncodeError),
@@ -53,8 +57,14 @@ def normalize(model: Model, what: str) -> Model:
     name_everything(model)
     model.ir.ir_version = max(model.ir.ir_version or 0, LEAST_IR)
     raise_opset(model, WANTED, what)
+    model.ir.ir_version = min(model.ir.ir_version or 0, max(PLAIN_IR, ir_for(model.opset)))
     infer_shapes(model)
     return model
+
+
+def ir_for(opset: int) -> int:
+    """File version that came with an opset."""
+    return next(version for least, version in IR_FOR_OPSET if opset >= least)
 
 
 def check_connected(model: Model, what: str) -> None:

@@ -100,7 +100,8 @@ def split(pairs: Sequence[Pair], float_model: Model, feeds: Feeds, limit: int) -
     """Cut pairs into groups whose values, on both sides, take at most `limit` bytes for one batch.
 
     Sizes come from the shapes in the graph, free axes from the batch. A value of unknown size counts as the largest
-    known one that is computed; one that is over the limit gets a group of its own. There is always at least one group, if an empty one.
+    known one that is computed; one that is over the limit gets a group of its own. There is always at least one
+    group, if an empty one.
     """
     sizes = value_bytes(float_model, feeds)
     values = float_model.values()
