@@ -1,6 +1,8 @@
 """One quantizer, one model, one process: called by calibration.py, latency.py and networks.py. Prints one JSON line.
 
-    python peers.py TOOL MODEL DATA.npy OUT.onnx [--samples N]        data: first axis = samples, one input
+    python peers.py TOOL MODEL DATA OUT.onnx [--samples N]
+        DATA.npy    the one input; first axis = samples
+        DATA.npz    any inputs: the key `7/mask` holds input `mask` of sample 7, whatever its shape
 
 Tools: see TOOLS below; `float` is the forward alone.
 Timed: from reading the model to the file on disk, imports left out; fewbit runs without its verification, which no peer
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+Feeds = dict[str, np.ndarray[Any, Any]]
 
 
 def inputs_of(model: str) -> list[str]:
@@ -29,11 +34,24 @@ def inputs_of(model: str) -> list[str]:
     return [i.name for i in graph.input if i.name not in weights]
 
 
-def samples(data: str, count: int) -> Iterator[np.ndarray[Any, Any]]:
+def feeds(model: str, data: str) -> tuple[int, Callable[[int], Feeds]]:
+    """Number of samples, and a function that reads one of them from disk."""
+    held = np.load(data, mmap_mode="r")
+    if data.endswith(".npy"):
+        (name,) = inputs_of(model)
+        return len(held), lambda i: {name: np.array(held[i : i + 1])}
+    names: dict[int, list[str]] = {}
+    for key in held.files:
+        number, name = key.split("/", 1)
+        names.setdefault(int(number), []).append(name)
+    return len(names), lambda i: {name: held[f"{i}/{name}"] for name in names[i]}
+
+
+def samples(model: str, data: str, count: int) -> Iterator[Feeds]:
     """Samples one by one, read from disk as they are needed."""
-    x = np.load(data, mmap_mode="r")
-    for i in range(min(count, len(x))):
-        yield np.array(x[i : i + 1])
+    total, read = feeds(model, data)
+    for i in range(min(count, total)):
+        yield read(i)
 
 
 def run_float(model: str, data: str, out: str, count: int) -> float:
@@ -42,12 +60,11 @@ def run_float(model: str, data: str, out: str, count: int) -> float:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 2
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (name, *_) = inputs_of(model)
-    for x in samples(data, 3):
-        session.run(None, {name: x})
+    for x in samples(model, data, 3):
+        session.run(None, x)
     start = time.perf_counter()
-    for x in samples(data, count):
-        session.run(None, {name: x})
+    for x in samples(model, data, count):
+        session.run(None, x)
     return time.perf_counter() - start
 
 
@@ -56,9 +73,10 @@ def run_fewbit(mode: str, scope: str = "smart") -> Callable[[str, str, str, int]
         import fewbit as fb
         from fewbit import api  # noqa: F401  # imports are not timed
 
+        given = data if data.endswith(".npy") else samples(model, data, count)
         start = time.perf_counter()
         fb.quantize(
-            model, data, calib_mode=mode, quantize_mode=scope, num_calib_batches=count, verify=False, workers=2
+            model, given, calib_mode=mode, quantize_mode=scope, num_calib_batches=count, verify=False, workers=2
         ).save(out)
         return time.perf_counter() - start
 
@@ -71,19 +89,20 @@ def run_ort(method: str) -> Callable[[str, str, str, int], float]:
         from onnxruntime.quantization.calibrate import CalibrationDataReader
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        (name, *_) = inputs_of(model)
-
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def __init__(self) -> None:
-                self.left = samples(data, count)
+                self.left = samples(model, data, count)
 
-            def get_next(self) -> dict[str, Any] | None:
-                x = next(self.left, None)
-                return None if x is None else {name: x}
+            def get_next(self) -> Feeds | None:
+                return next(self.left, None)
 
         start = time.perf_counter()
         ready = out + ".pre.onnx"
-        quant_pre_process(model, ready, skip_symbolic_shape=True)
+        try:
+            quant_pre_process(model, ready, skip_symbolic_shape=True)
+        except Exception as e:  # it fails in many ways on networks with control flow; quantize the file as it is then
+            print(f"quant_pre_process: {e}", file=sys.stderr)
+            shutil.copyfile(model, ready)
         quantize_static(
             ready,
             out,
@@ -105,10 +124,10 @@ def run_nncf(model: str, data: str, out: str, count: int) -> float:
     import nncf
     import onnx
 
-    (name, *_) = inputs_of(model)
+    total, read = feeds(model, data)
+    count = min(count, total)
     start = time.perf_counter()
-    found = nncf.Dataset(list(range(count)), lambda i: {name: np.array(np.load(data, mmap_mode="r")[i : i + 1])})
-    onnx.save(nncf.quantize(onnx.load(model), found, subset_size=count), out)
+    onnx.save(nncf.quantize(onnx.load(model), nncf.Dataset(list(range(count)), read), subset_size=count), out)
     return time.perf_counter() - start
 
 

@@ -1,1 +1,1 @@
-"""Real networks with data to calibrate and judge them on. The table is `nets.NETWORKS`; bench/ has to be on the path."""
+"""Real networks with data to calibrate and judge them on. The table is `nets.NETWORKS`."""

@@ -12,6 +12,7 @@ import numpy as np
 Feeds = dict[str, np.ndarray[Any, Any]]
 Outputs = Mapping[str, np.ndarray[Any, Any]]
 Metric = Callable[[Sequence[Outputs], Sequence[Any]], dict[str, float]]
+Versus = Callable[[Sequence[Outputs], Sequence[Outputs]], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Network:
         calib: feeds to calibrate on, batch 1, the same in every call.
         judge: pairs of feeds and label (None: there is none); not among those calibrated on.
         metric: outputs and labels of all judged samples, in their order -> figures of the task.
+        versus: outputs of the float network and of the integer one -> figures of their agreement on the task.
         scores: output whose last axis are classes; the highest of float and integer network are compared.
         note: what one should know to read the figures.
     """
@@ -32,6 +34,7 @@ class Network:
     calib: Callable[[], Iterator[Feeds]]
     judge: Callable[[], Iterator[tuple[Feeds, Any]]]
     metric: Metric | None = None
+    versus: Versus | None = None
     scores: str = ""
     note: str = ""
 
@@ -40,7 +43,7 @@ def top1(output: str) -> Metric:
     """Share of the labelled samples whose label is the highest score, in percent."""
 
     def measure(outputs: Sequence[Outputs], labels: Sequence[Any]) -> dict[str, float]:
-        pairs = [(o, y) for o, y in zip(outputs, labels, strict=True) if y is not None]
-        return {"top-1 %": 100 * float(np.mean([int(o[output][0].argmax()) == y for o, y in pairs]))}
+        hits = [int(o[output][0].argmax()) == y for o, y in zip(outputs, labels, strict=True) if y is not None]
+        return {"top-1 %": 100 * float(np.mean(hits))} if hits else {}
 
     return measure

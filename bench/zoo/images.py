@@ -1,4 +1,4 @@
-"""Pictures: random fields, the stamp photographs, the 20 labelled photographs.
+"""Pictures: the stamp photographs, the 20 labelled photographs.
 
 A stamp is a photograph of a thing cut out: RGBA, pasted on white, then treated as every photograph here is,
     shorter side to 256 (bicubic), centre 224 x 224, (x - 127) / 128, NCHW float32.
@@ -8,7 +8,6 @@ The 181 stamps are ordered by the hash of their name: the first 100 calibrate, t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +18,6 @@ from zoo.fetch import array, debian, wheel
 SIZE, SHORT = 224, 256
 FOLDERS = ("plants", "town", "seasonal")  # photographs; the other folders hold drawings
 CALIBRATE = 100
-
-
-def field(rng: np.random.Generator) -> np.ndarray:
-    """One random picture (3, 224, 224): normal noise of three grain sizes, standard deviation 1."""
-    x = rng.normal(size=(3, SIZE, SIZE))
-    for grain in (7, 28):
-        for c in range(3):
-            coarse = Image.fromarray(rng.normal(size=(grain, grain)).astype(np.float32))
-            x[c] += np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-    return (x / x.std()).astype(np.float32)
-
-
-def fields(count: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """`count` random pictures, each (1, 3, 224, 224); the first n are the same for every count."""
-    for i in range(count):
-        yield field(np.random.default_rng((seed, i)))[None]
 
 
 def picture(path: Path) -> Image.Image:

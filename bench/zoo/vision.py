@@ -64,13 +64,6 @@ def demo_judge() -> Iterator[tuple[Feeds, int]]:
         yield {"image": image[None]}, int(label)
 
 
-def demo_scores() -> str:
-    """The demo's only output."""
-    import onnx
-
-    return str(onnx.load(demo_model()).graph.output[0].name)
-
-
 VISION = (
     Network(
         "resnet50_random",
