@@ -53,6 +53,16 @@ def test_the_model_stays_as_it_is(rng: np.random.Generator) -> None:
     assert model.digest() == before
 
 
+def test_a_weight_that_nobody_uses_does_not_stop_the_engine(rng: np.random.Generator) -> None:
+    made = matmul(large(rng))
+    made.graph.initializer.append(numpy_helper.from_array(np.ones(1000, np.float32), "idle"))
+    model = from_proto(made)
+    assert "idle" in model.graph.initializers and set(light_proto(model)[1]) == {"w"}
+    x = np.ones((2, 64), np.float32)
+    answer = open_runner("onnxruntime", model).run({"x": x})["y"]
+    np.testing.assert_allclose(answer, x @ numpy_helper.to_array(made.graph.initializer[0]), rtol=1e-4, atol=1e-4)
+
+
 def test_small_weights_stay_in_the_message() -> None:
     _, arrays = light_proto(from_proto(quantized_conv()))
     assert set(arrays) == set()  # 576 bytes of int8

@@ -46,6 +46,9 @@ def light_proto(model: Model, *, max_proto: int = MAX_PROTO) -> tuple[bytes, dic
         for value in inner:
             if _nbytes(value) > LIGHT:
                 _move_out(light, value)
+    for value in list(light.graph.initializers.values()):
+        if not value.uses() and not value.is_graph_output():  # ONNX Runtime drops these before it looks for their data
+            del light.graph.initializers[str(value.name)]
     arrays = {}
     for value in light.graph.initializers.values():
         tensor, name = value.const_value, str(value.name)

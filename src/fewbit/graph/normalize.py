@@ -1,8 +1,8 @@
 """Bring a graph that was just read into the form that `Model` promises.
 
 Order: check that it hangs together → inline functions → initializers are not inputs → constants become initializers →
-unique names → opset raised to 17 → shapes inferred. A step that an odd model does not survive is left out, with a note;
-only what nothing can be done with (a dangling input, an opset below 7) is an error.
+unique names → negative sizes are free ones → opset raised to 17 → shapes inferred. A step that an odd model does not
+survive is left out, with a note; only what nothing can be done with (a dangling input, an opset below 7) is an error.
 
 onnx works on a copy of the graph in which every weight over `SMALL` bytes is an input without data.
 """
@@ -55,6 +55,7 @@ def normalize(model: Model, what: str) -> Model:
     common.RemoveInitializersFromInputsPass()(model.ir)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
     name_everything(model)
+    free_negative(model)
     model.ir.ir_version = max(model.ir.ir_version or 0, LEAST_IR)
     raise_opset(model, WANTED, what)
     model.ir.ir_version = min(model.ir.ir_version or 0, max(PLAIN_IR, ir_for(model.opset)))
@@ -118,6 +119,14 @@ def _rename(model: Model, value: ir.Value, wish: str, taken: set[str]) -> None:
     name = model.fresh(wish, taken)
     if value.name != name:
         value.name = name
+
+
+def free_negative(model: Model) -> None:
+    """A negative size is how some exporters write a free dimension."""
+    values = (*model.graph.inputs, *(v for n in model.graph.all_nodes() for v in n.outputs), *model.graph.outputs)
+    for value in values:
+        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            value.shape = ir.Shape([None if isinstance(d, int) and d < 0 else d for d in value.shape])
 
 
 def raise_opset(model: Model, wanted: int, what: str) -> None:

@@ -107,7 +107,8 @@ def calibrate(
     if not done:
         raise EmptyData("the calibration data holds no batch")
     merged = job.merged()
-    ranges = {group: _result(merged[group], group) for group in merged}
+    with ThreadPoolExecutor(max(1, workers)) as threads:  # an entropy search takes some milliseconds for each value
+        ranges = dict(zip(merged, threads.map(_result, merged.values(), merged), strict=True))
     if keep:
         keep.remove()
     return plan.with_ranges(ranges)
