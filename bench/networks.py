@@ -2,15 +2,17 @@
 
     python bench/networks.py [--peers PYTHON] [--only NAME …] [--calib 100] [--samples 200] [--rounds 20]
 
-fewbit (naive, smart, target onnxruntime), ONNX Runtime's quantizer (MinMax, QDQ, u8 × s8 per channel) and NNCF calibrate
-on the same feeds, each in a process of its own; `judge.py` then runs their files in ONNX Runtime and in OpenVINO.
-`--peers` names the interpreter of an environment that has nncf. Results are written after every network; with
+fewbit (naive, smart, target onnxruntime), ONNX Runtime's quantizer (MinMax, QDQ, u8 × s8 per channel) and NNCF
+calibrate on the same feeds, each in a process of its own; `judge.py` then runs their files in ONNX Runtime and in
+OpenVINO. `--peers` names the interpreter of an environment that has nncf. Results are written after every network; with
 `--only`, the others keep the results that they have.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -150,9 +152,9 @@ def page(results: dict[str, Any]) -> str:
     head += [f"{engine}: {word}" for engine in ("ORT", "OpenVINO") for word in ("latency ÷ float", "SQNR dB", "cosine")]
     beside = [f"{tool}: {word}" for tool in TOOLS for word in ("s", "latency ÷ float", "SQNR dB", "cosine")]
     parts = [
-        "Batch 1, one thread, in turns. SQNR and cosine: the worst output, against float on the same engine, on samples "
-        "that were not calibrated on; OpenVINO's float layers run in its default precision. `–`: not measured, see the "
-        "last section; SQNR `–` with cosine 1: no difference.",
+        "Batch 1, one thread, in turns. SQNR and cosine: the worst output, against float on the same engine, on "
+        "samples that were not calibrated on; OpenVINO's float layers run in its default precision. `–`: not measured, "
+        "see the last section; SQNR `–` with cosine 1: no difference.",
         table([*head, "task, in ORT"], [[n, *ours(f)] for n, f in results.items()]),
         "## Beside the peers, in ONNX Runtime\n\nSeconds are for quantizing, without verification.",
         table(["network", *beside], [[n, *peers(f)] for n, f in results.items()]),
@@ -179,7 +181,8 @@ def main() -> None:
             held[name] = measure(name, Path(folder), args)
         print(name, *ours(held[name]), *troubles(name, held[name]), file=sys.stderr, flush=True)
         results = {n: held[n] for n in NETWORKS if n in held}
-        write("networks", {"networks": results}, page(results))
+        with contextlib.redirect_stdout(io.StringIO()):  # the text would come after every network
+            write("networks", {"networks": results}, page(results))
 
 
 if __name__ == "__main__":

@@ -140,9 +140,7 @@ AUDIO = (
     *(vad(export, note) for export, note in EXPORTS.items()),
     Network(
         "basic_pitch",
-        build=lambda: (
-            wheel("basic-pitch", "0.4.0") / "basic_pitch" / "saved_models" / "icassp_2022" / "nmp.onnx"
-        ),
+        build=lambda: wheel("basic-pitch", "0.4.0") / "basic_pitch" / "saved_models" / "icassp_2022" / "nmp.onnx",
         calib=lambda: (f for f, _ in chords(0, 24)),
         judge=lambda: chords(1000, 16),
         metric=keys,

@@ -54,7 +54,9 @@ def rows(number: int) -> list[dict[str, Any]]:
     """A small table."""
     rng = np.random.default_rng((23, number))
     names = paragraph(number, 20).split()
-    return [{"name": str(rng.choice(names)), "count": int(rng.integers(1000)), "share": rng.random()} for _ in range(40)]
+    return [
+        {"name": str(rng.choice(names)), "count": int(rng.integers(1000)), "share": rng.random()} for _ in range(40)
+    ]
 
 
 def image(number: int, kind: str) -> bytes:
@@ -134,7 +136,9 @@ def xml(number: int) -> bytes:
 
 def ini(number: int) -> bytes:
     """Sections of settings."""
-    return "\n".join(f"[part{i}]\ncount = {r['count']}\nshare={r['share']}\n" for i, r in enumerate(rows(number))).encode()
+    return "\n".join(
+        f"[part{i}]\ncount = {r['count']}\nshare={r['share']}\n" for i, r in enumerate(rows(number))
+    ).encode()
 
 
 def text(number: int, pack: Callable[[bytes], bytes] = bytes) -> bytes:

@@ -181,7 +181,9 @@ OCR = (
         calib=lambda: (f for f, _ in lines(0, 60)),
         judge=lambda: lines(1000, 60),
         metric=lambda outputs, labels: {"character errors %": error_rate([read(o) for o in outputs], labels)},
-        versus=lambda a, b: {"same text %": 100 * float(np.mean([read(x) == read(y) for x, y in zip(a, b, strict=True)]))},
+        versus=lambda a, b: {
+            "same text %": 100 * float(np.mean([read(x) == read(y) for x, y in zip(a, b, strict=True)]))
+        },
         note="text recogniser, convolutions and attention, dynamic width; output is a softmax over 6,625 characters",
     ),
     Network(

@@ -1,6 +1,6 @@
 """English sentences about twelve topics, put together from word lists: text to embed, to render, to put into files.
 
-    the old gardener | waters | the tomato plants | before sunset        topic 0
+the old gardener | waters | the tomato plants | before sunset        topic 0
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOPICS = (  # who, does, what, when or where; each list has its words between ba
     "the surgeon|a young nurse|our family doctor|the patient & treats|examines|worries about|records & the broken "
     "wrist|a high fever|two new vaccines|his blood pressure & at the hospital|after midnight|during surgery|on ward 4",
     "the central bank|an investor|the finance minister|our accountant & raises|cuts|forecasts|audits & interest rates|"
-    "the tax of 19%|quarterly profits|a loan of $2,500 & despite inflation|in March 2024|for the shareholders|on Monday",
+    "the tax of 19%|quarterly profits|a loan of $2,500 & despite inflation|in March 2024|for the shareholders|again",
     "the chef|my grandmother|a hungry student|the baker & fries|seasons|kneads|tastes & the onion soup|fresh bread|"
     "a pan of mushrooms|the lamb stew & with garlic|for 45 minutes|in olive oil|on low heat",
     "the goalkeeper|our coach|a substitute player|the home team & saves|practises|loses|celebrates & the penalty kick|"
@@ -28,10 +28,10 @@ TOPICS = (  # who, does, what, when or where; each list has its words between ba
     "movement|an old folk song|Symphony No. 5 & in D minor|at the concert hall|without sheet music|on stage",
     "the judge|a defence lawyer|the jury|the witness & hears|rejects|signs|recalls & the appeal|a written contract|"
     "the evidence (exhibit A)|three charges & in court|under oath|against the tenant|by law",
-    "the fisherman|a marine biologist|the captain|the ferry & catches|counts|steers past|films & a grey whale|the coral "
+    "the sailor|a marine biologist|the captain|the ferry & catches|counts|steers past|films & a grey whale|the coral "
     "reef|silver herring|the lighthouse & off the coast|at high tide|in rough water|near 60 degrees north",
-    "the teacher|a curious pupil|the school library|the headmaster & explains|copies|buys|praises & the geometry lesson|"
-    "a history book|the spelling test|homework for class 7b & on the blackboard|before the exam|in the classroom|quietly",
+    "the teacher|a curious pupil|the school library|the headmaster & explains|copies|buys|grades & the geometry lesson|"
+    "a history book|the spelling test|homework for class 7b & on the blackboard|before the exam|in the classroom|alone",
 )
 TABLE = [[part.strip().split("|") for part in topic.split(" & ")] for topic in TOPICS]
 

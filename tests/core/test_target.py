@@ -83,3 +83,11 @@ GEMM = {"constant": (False, True), "ranks": (2, 2), "shapes": ((None, 3), (3, 4)
 )
 def test_conditions(name, yes, no):
     assert CONDITIONS[name](yes) and not CONDITIONS[name](no)
+
+
+@pytest.mark.parametrize(("weight", "groups", "thin"), [
+    ((1, 1, 1, 256), 1, True), ((4, 8, 3, 3), 1, True), ((1, 32, 7, 3), 1, False), ((8, 1, 3, 3), 1, False),
+    ((4, 1, 3, 3), 4, False), ((4, None, 3, 3), 1, False), ((4, 8), 1, False),
+])  # fmt: skip
+def test_a_thin_convolution_has_few_channels_on_both_sides(weight, groups, thin):
+    assert conv(weight, groups).thin is thin

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fewbit.config import QuantConfig
-from fewbit.core.target import OpRule, Target
+from fewbit.core.target import NodeFacts, OpRule, Target
 from fewbit.errors import UnknownName
-from fewbit.quantization.select import select
+from fewbit.quantization.select import select, why_not
 from tests.quantization.nets import TOY, net, residual
 
 FULL = QuantConfig(quantize_mode="full")
@@ -127,6 +129,17 @@ def test_an_operator_that_the_network_does_not_have_may_be_excluded() -> None:
 def test_why_a_node_cannot_be_integer(nodes: str, name: str, words: str) -> None:
     picked = select(net(nodes, w=(4, 4, 1, 1), c=(4,)), FULL, TOY)
     assert name not in picked.rules and words in picked.reasons[name]
+
+
+def test_what_was_measured_says_so() -> None:
+    toy = replace(TOY, float_only={"Exp": "1.02 of the float time"})
+    picked = select(net("y = Exp (x)"), FULL, toy)
+    assert picked.reasons["Exp:y"] == "no integer Exp on toy: 1.02 of the float time"
+
+
+@pytest.mark.parametrize("op", ["If", "Loop", "Scan"])
+def test_control_flow_stays_float(op: str) -> None:
+    assert why_not(NodeFacts(op), TOY) == "control flow; what is inside of it stays float"
 
 
 def test_old_names_of_fused_layers_still_count() -> None:

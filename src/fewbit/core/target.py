@@ -45,6 +45,14 @@ class NodeFacts:
         weight = self.shapes[1] if len(self.shapes) > 1 else None
         return self.groups > 1 and weight is not None and weight[1] == 1
 
+    @property
+    def thin(self) -> bool:
+        """A convolution with so few output channels, from few, that there is little to multiply for each value read."""
+        weight = self.shapes[1] if len(self.shapes) > 1 else None
+        if self.groups != 1 or weight is None or None in weight or len(weight) < 3:
+            return False
+        return int(weight[0] or 0) < 8 and int(weight[1] or 0) < 16
+
     def is_const(self, i: int) -> bool:
         """Whether input `i` exists and is a constant."""
         return i < len(self.constant) and self.constant[i]
@@ -59,6 +67,7 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "depthwise": lambda n: n.depthwise,
     "grouped": lambda n: n.groups > 1 and not n.depthwise,
     "few channels in a group": lambda n: n.groups > 1 and not n.depthwise and 0 < (n.channels or 0) < 32 * n.groups,
+    "thin": lambda n: n.thin,
     "weight is constant": lambda n: n.is_const(1),
     "2-D convolution": lambda n: n.is_const(1) and n.rank(1) == 4,
     "1-D convolution": lambda n: n.is_const(1) and n.rank(1) == 3,

@@ -32,6 +32,10 @@ CLAMPS = ("Relu", "Clip")
 
 RULES = (
     # -- what carries the cost; pays: alone, in a row of its like
+    OpRule(
+        "Conv", LAYER, core=True, absorbs=CLAMPS, when="thin", pays=2.0, runs="QLinearConv",
+        note="1.1 to 4.9: the fewer channels, the worse",
+    ),
     OpRule("Conv", LAYER, core=True, absorbs=CLAMPS, when="1-D convolution", pays=0.24, runs="QLinearConv"),
     OpRule(
         "Conv", LAYER, absorbs=CLAMPS, when="2-D depthwise convolution", pays=0.83, runs="QLinearConv",

@@ -25,6 +25,8 @@ from fewbit.graph.rewrite import PATTERN_KEY
 Node = Any
 Value = Any
 
+CONTROL_FLOW = ("If", "Loop", "Scan")
+
 
 @dataclass
 class Selection:
@@ -162,8 +164,11 @@ def _too_small(weight: Value, known: NodeFacts, config: QuantConfig) -> str:
 def why_not(known: NodeFacts, target: Target) -> str:
     """Say why no row of the target fits a node."""
     rows = [r for r in target.rules if r.op == known.op]
+    if known.op in CONTROL_FLOW:
+        return "control flow; what is inside of it stays float"
     if not rows:
-        return f"no integer {known.op} on {target.name}"
+        measured = target.float_only.get(known.op)
+        return f"no integer {known.op} on {target.name}" + (f": {measured}" if measured else "")
     return f"{known.op} is integer on {target.name} only if: " + " or ".join(sorted({r.when for r in rows}))
 
 
