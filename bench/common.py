@@ -46,9 +46,12 @@ def installed(package: str) -> str:
 def child(python: str, script: Path, *args: str, timeout: float = 1200, threads: int = 2) -> dict[str, Any]:
     """Run a script in a process of its own; it prints one JSON line last. A failure comes back as {"error": …}."""
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    found = subprocess.run(
-        [python, str(script), *args], capture_output=True, text=True, timeout=timeout, env=env, check=False
-    )
+    try:
+        found = subprocess.run(
+            [python, str(script), *args], capture_output=True, text=True, timeout=timeout, env=env, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {timeout:.0f} s"}
     lines = [line for line in found.stdout.splitlines() if line.startswith("{")]
     if found.returncode or not lines:
         last = (found.stderr.strip() or found.stdout.strip()).splitlines()[-1:]

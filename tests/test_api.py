@@ -43,10 +43,10 @@ def test_quantize_is_the_function_whatever_was_imported_before() -> None:
 
 def test_the_engine_really_runs_integers_and_the_report_tells(quantized: Any) -> None:
     ran = executed(quantized)
-    assert ran["QLinearConv"] == 12 and ran["QLinearAdd"] == 4 and ran["QGemm"] == 1
-    assert ran["Conv"] == ran["FusedConv"] == 0
+    assert ran["QLinearConv"] == 11 and ran["QLinearAdd"] == 4 and ran["QGemm"] == 1
+    assert ran["Conv"] + ran["FusedConv"] == 1  # the stem has one channel, which costs more in integers than in float
     report = quantized.report
-    assert report.quantized == report.layers and report.cosine > 0.99 and report.latency is not None
+    assert report.layers - report.quantized == 2 and report.cosine > 0.99 and report.latency is not None
     assert report.size_quantized < 0.4 * report.size_float
 
 
@@ -102,9 +102,10 @@ def test_an_edited_range_is_honoured(data: dict[str, Any], tmp_path: Path) -> No
     fused = fb.fuse(fb.load(DEMO_MODEL))
     plan = fb.calibrate(fused, fb.make_plan(fused), data)
     table = plan.to_json()
-    table["values"]["image"]["range"] = [-0.5, 2.05]
+    name = next(k for k, v in table["values"].items() if v["role"] == "act")
+    table["values"][name]["range"] = [-0.5, 2.05]
     q = fb.apply(fused, fb.Plan.from_json(table))
-    scale = q.value("image_scale").const_value
+    scale = q.value(f"{name}_scale").const_value
     assert scale is not None and np.isclose(scale.numpy(), 2.55 / 255)
 
 
@@ -201,7 +202,7 @@ def test_a_collector_attached_to_a_running_network(data: dict[str, Any]) -> None
     by_hand = plan.with_ranges(ranges)
     assert by_hand.calibrated
     measured = fb.calibrate(fused, plan, {"image": data["image"][:16]})
-    assert by_hand.values["image"].hi == measured.values["image"].hi
+    assert all(v.hi == measured.values[k].hi for k, v in by_hand.values.items())
 
 
 def test_a_toml_file_holds_the_same_words(tmp_path: Path, data: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def classifier() -> onnx.ModelProto:
         ],
         [info("x", ["n", 3, 6, 6])],
         [info("y", ["n", 5])],
-        {"w": weight(8, 3, 3, 3), "b": weight(8), "v": weight(5, 288), "d": weight(5)},
+        {"w": weight(64, 3, 3, 3), "b": weight(64), "v": weight(5, 2304), "d": weight(5)},
     )
 
 

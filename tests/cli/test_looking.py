@@ -137,7 +137,11 @@ def test_inspect_lists_layers_with_verdicts(cli: Cli) -> None:
     plain, listed = cli("inspect", DEMO_MODEL).out, cli("inspect", DEMO_MODEL, "--layers").out
     assert listed.startswith(plain)
     rows = {row[0]: row[1:] for row in map(str.split, listed[len(plain) :].splitlines()) if row}
-    assert rows["/relu/Relu"][:2] == ["Relu", "merged"] and rows["/stem/conv/Conv"][:2] == ["Conv", "integer"]
+    assert rows["/stem/conv/Conv"][:2] == ["Conv", "float"] and rows["/layer1/conv1/conv/Conv"][:2] == [
+        "Conv",
+        "integer",
+    ]
+    assert rows["/layer1/relu1/Relu"][:2] == ["Relu", "merged"]
     assert rows["/stem/bn/BatchNormalization"][-1] == "/stem/conv/Conv"
     assert rows["layer"][1:5] == ["onnxruntime", "onnxruntime-avx2", "onnxruntime-arm", "openvino"]
 

@@ -23,7 +23,7 @@ from fewbit.errors import ConfigError, UnknownName
 )
 def test_integers_of_a_format(spec, qmin, qmax, storage):
     assert (spec.qmin, spec.qmax, spec.storage) == (qmin, qmax, storage)
-    assert spec.fills_storage == (spec.bits in (8, 16))
+    assert spec.fills_storage == (spec.bits in (8, 16) and not spec.narrow)
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,20 @@ def test_conditions(name, yes, no):
     assert CONDITIONS[name](yes) and not CONDITIONS[name](no)
 
 
-@pytest.mark.parametrize(("weight", "groups", "thin"), [
-    ((1, 1, 1, 256), 1, True), ((4, 8, 3, 3), 1, True), ((1, 32, 7, 3), 1, False), ((8, 1, 3, 3), 1, False),
-    ((4, 1, 3, 3), 4, False), ((4, None, 3, 3), 1, False), ((4, 8), 1, False),
-])  # fmt: skip
-def test_a_thin_convolution_has_few_channels_on_both_sides(weight, groups, thin):
+@pytest.mark.parametrize(
+    ("weight", "groups", "thin"),
+    [
+        ((1, 1, 1, 256), 1, True),
+        ((4, 8, 3, 3), 1, True),
+        ((16, 3, 3, 3), 1, True),
+        ((64, 3, 3, 3), 1, False),
+        ((64, 3, 7, 7), 1, False),
+        ((32, 8, 1, 1), 1, False),
+        ((1, 32, 7, 3), 1, False),
+        ((4, 1, 3, 3), 4, False),
+        ((4, None, 3, 3), 1, False),
+        ((4, 8), 1, False),
+    ],
+)
+def test_a_thin_convolution_has_few_channels_on_one_side(weight, groups, thin):
     assert conv(weight, groups).thin is thin

@@ -121,3 +121,17 @@ def test_ranges_at_run_time_need_no_calibration() -> None:
     made = make_plan(net("y = MatMul (x, w)", w=(8, 6)), QuantConfig(calib_mode="none"), target)
     assert made.values["x"].spec.dynamic and made.calibrated and not made.observed()
     assert "y" not in made.values
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ("a = Conv (x, w)  g = GlobalAveragePool (a)  y = Mul (a, g)", True),
+        ("a = Conv (x, w)  y = Exp (a)", False),
+        ("a = Conv (x, w)  r = Relu (a)  g = GlobalAveragePool (r)  y = Mul (r, g)", False),
+    ],
+)
+def test_a_row_can_ask_for_parameters_in_front_of_a_fork(nodes: str, expected: bool) -> None:
+    row = OpRule("Conv", ("act", "weight"), ("fork",), core=True, absorbs=("Relu",), pays=0.5)
+    made = make_plan(net(nodes, w=(4, 4, 1, 1)), QuantConfig(), replace(TOY, rules=(row,)))
+    assert ("a" in made.values or "r" in made.values) is expected

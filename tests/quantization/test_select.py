@@ -61,6 +61,13 @@ def test_smart_takes_support_operators_only_between_integer_ones(nodes: str, lon
     assert lone in select(model, FULL, TOY).rules
 
 
+def test_a_support_operator_may_read_what_is_made_integer_for_a_core_one_anyway() -> None:
+    model = net("e = Exp (x)  a = Conv (e, w)  s = Add (a, e)  y = Conv (s, w)", w=(4, 4, 1, 1))
+    assert "Add:s" in select(model, QuantConfig(), TOY).rules
+    model = net("e = Exp (x)  b = Exp (x)  a = Conv (e, w)  s = Add (a, b)  y = Conv (s, w)", w=(4, 4, 1, 1))
+    assert "Add:s" not in select(model, QuantConfig(), TOY).rules
+
+
 def test_a_chain_of_support_operators_goes_as_a_whole() -> None:
     nodes = "a = Conv (x, w)  p = MaxPool <kernel_shape = [2, 2]> (a)  s = Add (p, p)  y = Exp (s)"
     picked = select(net(nodes, w=(4, 4, 1, 1)), QuantConfig(), TOY)

@@ -193,7 +193,7 @@ class Plan:
             raise PlanError(f"there is no file {path}") from None
         except (OSError, UnicodeDecodeError) as e:
             raise PlanError(f"cannot read {path}: {e}") from e
-        except (json.JSONDecodeError, RecursionError) as e:
+        except (ValueError, RecursionError) as e:  # a number of thousands of digits is no JSONDecodeError
             raise PlanError(f"{path} is not valid JSON: {e}") from e
         try:
             return cls.from_json(found)

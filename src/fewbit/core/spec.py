@@ -88,7 +88,7 @@ class QuantSpec:
     @property
     def fills_storage(self) -> bool:
         """Whether saturation of the storage type is the saturation of the format."""
-        return self.bits in (8, 16)
+        return self.bits in (8, 16) and not self.narrow
 
     def resolve(self, lo: float) -> QuantSpec:
         """Decide `signed=None` from the smallest value: unsigned if nothing is negative."""

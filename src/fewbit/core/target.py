@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import unknown
@@ -47,11 +48,12 @@ class NodeFacts:
 
     @property
     def thin(self) -> bool:
-        """A convolution with so few output channels, from few, that there is little to multiply for each value read."""
+        """A convolution with so few channels on one side that there is little to multiply for each value moved."""
         weight = self.shapes[1] if len(self.shapes) > 1 else None
         if self.groups != 1 or weight is None or None in weight or len(weight) < 3:
             return False
-        return int(weight[0] or 0) < 8 and int(weight[1] or 0) < 16
+        outputs, inputs, *kernel = (int(d or 0) for d in weight)
+        return (inputs <= 4 and inputs * prod(kernel) < 128 and outputs < 64) or (outputs < 8 and inputs < 16)
 
     def is_const(self, i: int) -> bool:
         """Whether input `i` exists and is a constant."""
@@ -99,7 +101,8 @@ class OpRule:
         inputs: role of each input, the last one repeating: `act` quantized by calibration, `weight` a constant
             quantized offline, `bias` int32 with the scale input × weight, `keep` left as it is.
         outputs: `act` gets its own parameters (or those of what is absorbed), `same` takes those of the first input
-            (values only move), `float` is left alone.
+            (values only move), `float` is left alone, `fork` gets its own parameters if nothing is absorbed and
+            several operators read it, and is left alone otherwise.
         core: carries the cost; seeds smart mode. A support operator is quantized only between quantized ones.
         absorbs: operators that the engine merges into this one; the output's parameters sit behind them.
         shares: all `act` inputs and the output share one set of parameters (concat).
@@ -127,7 +130,7 @@ class OpRule:
         if self.when not in CONDITIONS:
             raise unknown("condition", self.when, CONDITIONS)
         assert all(r in ROLES for r in self.inputs), self.inputs
-        assert all(r in ("act", "same", "float") for r in self.outputs), self.outputs
+        assert all(r in ("act", "same", "float", "fork") for r in self.outputs), self.outputs
 
     def role(self, i: int) -> str:
         """Role of input `i`; the last role repeats for operators with any number of inputs."""

@@ -49,11 +49,18 @@ def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = T
 
 
 def random_feeds(model: Model, seed: int = 0, batch: int = 1, free: int = 1) -> dict[str, NDArray[Any]]:
-    """Normal random numbers for every input; the first free dimension is the batch, others get `free`."""
+    """Normal random numbers for every input.
+
+    Args:
+        batch: length of free first axes, and of others that have the name of one. free: length of all other free axes.
+    """
     rng = np.random.default_rng(seed)
+    counted = {info.shape[0] for info in model.inputs if info.shape and isinstance(info.shape[0], str)}
     feeds = {}
     for info in model.inputs:
-        shape = [d if isinstance(d, int) else (batch if i == 0 else free) for i, d in enumerate(info.shape)]
+        shape = [
+            d if isinstance(d, int) else batch if i == 0 or d in counted else free for i, d in enumerate(info.shape)
+        ]
         kind = info.dtype.kind
         x = rng.standard_normal(shape) if kind == "f" else rng.integers(0, 2, shape)
         feeds[info.name] = x.astype(info.dtype)

@@ -54,6 +54,8 @@ def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     point = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
     text = (point or lines or [type(error).__name__])[0]
+    if text.endswith(":") and len(point) > 1:
+        text += " " + point[point.index(text) + 1]
     if text.startswith("[ONNXRuntimeError]"):  # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : what it is about"
         text = text.split(" : ", 3)[-1]
     return text

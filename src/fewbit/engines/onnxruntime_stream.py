@@ -53,7 +53,7 @@ class Stream(OnnxRuntime):
 
         def go() -> list[Any]:
             for name, x in feeds.items():
-                binding.bind_cpu_input(name, np.ascontiguousarray(x))
+                binding.bind_cpu_input(name, np.require(x, requirements="C"))  # scalars stay without axes
             self._session.run_with_iobinding(binding)
             return list(binding.get_outputs())
 

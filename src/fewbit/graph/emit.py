@@ -217,7 +217,7 @@ def _emit_constants(e: _Emitter, node: ir.Node, verdict: NodePlan) -> None:
         if role in ("act", "weight"):
             key = e.plan.weight_key(str(value.name), name)
             if key is not None:
-                node.replace_input_with(i, _constant(e, key, value, role, _bias_of(node, verdict), _scale_in(e, node)))
+                node.replace_input_with(i, _constant(e, key, value, role, node, verdict))
     for i, value in enumerate(node.inputs):
         if value is not None and value.const_value is not None and _role(verdict, i) == "bias":
             bias = _bias(e, node, value)
@@ -225,17 +225,13 @@ def _emit_constants(e: _Emitter, node: ir.Node, verdict: NodePlan) -> None:
                 node.replace_input_with(i, bias)
 
 
-def _constant(
-    e: _Emitter, key: str, value: ir.Value, role: str, bias: NDArray[Any] | None, s_in: float | None
-) -> ir.Value:
-    spec = e.plan.values[key].spec
+def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, verdict: NodePlan) -> ir.Value:
     data = const(value)
     assert data is not None
-    params = weight_params(spec, data) if role == "weight" else e.plan.params(key)
-    fits = bias is not None and params.scale.shape in ((), bias.shape)  # not so for grouped ConvTranspose
-    if role == "weight" and fits and bias is not None and s_in is not None and spec.granularity != "group":
-        guarded = bias_scale_guard(bias, s_in, params.scale)
-        params = QuantParams(params.spec, guarded, params.zero_point)
+    if role == "weight":
+        params = _beside_bias(weight_params(e.plan.values[key].spec, data), data, _bias_of(node, verdict), node)
+    else:
+        params = e.plan.params(key)
     known = e.dequantized.get(key)
     if known is not None and e.weights[key] == params:
         return known
@@ -246,16 +242,33 @@ def _constant(
     return dq
 
 
+def _beside_bias(params: QuantParams, weight: NDArray[Any], bias: NDArray[Any] | None, node: ir.Node) -> QuantParams:
+    """Choose weight scales that suit an int32 bias with the scale s_x · s_W as well.
+
+    It must not overflow; and where a channel has no weights, s_W = 1 would round the bias to whole steps of the input.
+    """
+    s_in = _scale_in(node)
+    if bias is None or s_in is None or not _adds_int32(params, bias, node):
+        return params
+    axis = params.spec.axis
+    channel = axis % weight.ndim if axis is not None else None
+    empty = ~weight.any(axis=tuple(i for i in range(weight.ndim) if i != channel))
+    empty &= bias.any() if channel is None else bias != 0
+    scale = np.where(empty, np.float32(TINY), params.scale)
+    return QuantParams(params.spec, bias_scale_guard(bias, s_in, scale), params.zero_point)
+
+
+def _adds_int32(params: QuantParams, bias: NDArray[Any], node: ir.Node) -> bool:
+    """Whether the layer's accumulator has one scale for each bias; not so in 16 bits, groups, grouped ConvTranspose."""
+    plain = params.spec.granularity != "group" and params.spec.bits <= 8 and not _wide_input(node)
+    return plain and bias.ndim == 1 and params.scale.shape in ((), bias.shape)
+
+
 def _bias_of(node: ir.Node, verdict: NodePlan) -> NDArray[Any] | None:
-    """The bias, if there is one number for each channel, as engines want it."""
-    for value, role in zip(node.inputs, verdict.roles, strict=False):
-        if role == "bias":
-            data = const(value)
-            return data if data is not None and data.ndim == 1 else None
-    return None
+    return next((const(v) for v, role in zip(node.inputs, verdict.roles, strict=False) if role == "bias"), None)
 
 
-def _scale_in(e: _Emitter, node: ir.Node) -> float | None:
+def _scale_in(node: ir.Node) -> float | None:
     """Scale of the node's first input, read off its DQ."""
     maker = node.inputs[0].producer() if node.inputs[0] is not None else None
     if maker is None or maker.op_type != "DequantizeLinear":
@@ -265,12 +278,10 @@ def _scale_in(e: _Emitter, node: ir.Node) -> float | None:
 
 
 def _bias(e: _Emitter, node: ir.Node, value: ir.Value) -> ir.Value | None:
-    """int32 bias with the scale of the accumulator; None where that has no such scale: 16 bit, groups, odd shapes."""
+    """int32 bias with the scale of the accumulator; None where it stays float."""
     weight = e.weights.get(str(node.inputs[1].name)) if node.inputs[1] is not None else None
-    data, s_in = const(value), _scale_in(e, node)
-    if weight is None or s_in is None or data is None or data.ndim != 1 or weight.scale.shape not in ((), data.shape):
-        return None
-    if weight.spec.granularity == "group" or weight.spec.bits > 8 or _wide_input(node):
+    data, s_in = const(value), _scale_in(node)
+    if weight is None or s_in is None or data is None or not _adds_int32(weight, data, node):
         return None
     scale = np.maximum(np.float32(s_in) * weight.scale, np.float32(TINY))  # 0 where both are minute
     q = np.rint(data.astype(np.float64) / scale.astype(np.float64))
@@ -286,12 +297,5 @@ def _bias(e: _Emitter, node: ir.Node, value: ir.Value) -> ir.Value | None:
 
 def _wide_input(node: ir.Node) -> bool:
     maker = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return (
-        maker is not None
-        and maker.inputs[0] is not None
-        and maker.inputs[0].dtype
-        in (
-            ir.DataType.INT16,
-            ir.DataType.UINT16,
-        )
-    )
+    source = maker.inputs[0] if maker is not None and maker.inputs else None
+    return source is not None and source.dtype in (ir.DataType.INT16, ir.DataType.UINT16)

@@ -75,7 +75,7 @@ def keep_apart(model: Model, ops: Collection[str], floats: Collection[str]) -> i
     was to stay float would become integer, badly. It takes AveragePool likewise, and then runs it slower than in float.
     A Sum of one input changes nothing and survives its optimizer.
     """
-    done = 0
+    done, taken = 0, model.names()
     for q in model.nodes:
         value = q.inputs[0] if q.op_type == "QuantizeLinear" else None
         maker = value.producer() if value is not None else None
@@ -84,10 +84,9 @@ def keep_apart(model: Model, ops: Collection[str], floats: Collection[str]) -> i
             core = maker.inputs[0].producer()
         if value is None or core is None or core.op_type not in ops or core.name not in floats or not _reads_dq(core):
             continue
-        apart = ir.node("Sum", [value])
-        apart.name = f"{value.name}_apart"
+        apart = ir.node("Sum", [value], name=model.fresh(f"{value.name}_apart", taken))
         out = apart.outputs[0]
-        out.name, out.type, out.shape = f"{value.name}_apart", value.type, value.shape
+        out.name, out.type, out.shape = apart.name, value.type, value.shape
         model.graph.insert_before(q, apart)
         q.replace_input_with(0, out)
         done += 1

@@ -54,7 +54,7 @@ def fuse_with_report(model: Model) -> tuple[Model, Report]:
         changes += [c for r in reports for c in r.changes]
         if not any(reports):
             break
-    for name in before - {str(n.name) for n in fused.graph}:
+    for name in sorted(before - {str(n.name) for n in fused.graph}):
         fused.aliases.setdefault(name, "")
     report = Report(tuple(changes), tuple(r for part in reports for r in part.refusals))
     for line in report.lines():

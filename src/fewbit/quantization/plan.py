@@ -140,6 +140,8 @@ def _add_node(
     kinds = [rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs))]
     ends = end_of(node, picked).outputs if len(node.outputs) == 1 else node.outputs
     for value, kind in zip(ends, kinds, strict=True):
+        if kind == "fork" and (value is not node.outputs[0] or len(value.uses()) < 2):
+            kind = "float"
         if kind == "float" or not value.name or not (value.dtype is None or is_float(value)):
             continue
         spec = draft.values[acts[0]].spec if kind == "same" else act

@@ -3,8 +3,9 @@
 legal    a row of the target fits, types and constants are right, the user did not exclude it
 absorbed an activation right behind such a node, which the engine merges into it
 pays     (smart) the row's measured factor is below 1
-between  (smart) a support operator whose inputs all come from integer nodes, with an integer node behind it;
-repeated until nothing changes, so the answer is the largest set for which all of this holds
+between  (smart) a support operator whose inputs all come from integer nodes, or are made integer for a core node
+         anyway, with an integer node behind it; repeated until nothing changes, so the answer is the largest set for
+         which all of this holds
 """
 
 from __future__ import annotations
@@ -210,12 +211,11 @@ def _can_absorb(rule: OpRule, follower: Node, picked: Selection) -> bool:
 
 def end_of(node: Node, picked: Selection) -> Node:
     """The last node merged into `node`: the one whose outputs carry the parameters."""
+    absorber = node.name
     while len(node.outputs) == 1:
         follower = sole_consumer(node.outputs[0])
-        if follower is None or picked.absorbed.get(follower.name) not in (node.name, picked.absorbed.get(node.name)):
-            return node
-        if follower.name not in picked.absorbed:
-            return node
+        if follower is None or picked.absorbed.get(follower.name) != absorber:
+            break
         node = follower
     return node
 
@@ -252,11 +252,17 @@ def _isolated(node: Node, rule: OpRule, picked: Selection) -> str:
         if value is None or rule.role(i) != "act" or is_const(value):
             continue
         maker = value.producer()
-        if maker is None or not (maker.name in picked.rules or maker.name in picked.absorbed):
+        integer = maker is not None and (maker.name in picked.rules or maker.name in picked.absorbed)
+        if not integer and not any(_core_reads(u.node, u.idx, picked) for u in value.uses()):
             return f"support operator; its input {value.name!r} comes from float"
     if not any(reads_integer(u.node, u.idx, picked) for v in end_of(node, picked).outputs for u in v.uses()):
         return "support operator; no integer operator behind it"
     return ""
+
+
+def _core_reads(node: Node, index: int, picked: Selection) -> bool:
+    rule = picked.rules.get(node.name)
+    return rule is not None and rule.core and rule.role(index) == "act"
 
 
 def reads_integer(node: Node, index: int, picked: Selection) -> bool:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,7 +102,7 @@ def calibrate(
     keep = Checkpoint(checkpoint, plan, checkpoint_every, data_key) if checkpoint else None
     start = keep.restore(job.pool[0].observers) if keep else 0
     done, samples = start, 0
-    for done, samples in job.run(_limited(source.iterate(start), config.num_calib_batches, start), start, keep):
+    for done, samples in job.run(_limited(source, config.num_calib_batches, start), start, keep):
         if progress:
             progress(done, samples)
     if not done:
@@ -114,11 +115,9 @@ def calibrate(
     return plan.with_ranges(ranges)
 
 
-def _limited(batches: Iterator[Any], limit: int | None, start: int) -> Iterator[Any]:
-    for n, batch in enumerate(batches, start):
-        if limit is not None and n >= limit:
-            return
-        yield batch
+def _limited(source: Source, limit: int | None, start: int = 0) -> Iterator[Any]:
+    """Batches from `start` on, `limit` with those before; one more is not even read."""
+    return islice(source.iterate(start), None if limit is None else max(0, limit - start))
 
 
 def part_for(model: Model, names: list[str]) -> Model:
@@ -189,12 +188,10 @@ class _Job:
     def _work(self, batch: BatchLike) -> int:
         worker = self.idle.get()
         try:
-            size = 0
             for feeds in self._pieces(batch):
                 outputs = self.runner.run(feeds)
                 self._learn(worker.observers, outputs, feeds, batch)
-                size += len(next(iter(feeds.values()), ())) if self.free_batch else 1
-            return size
+            return len(batch.names)
         finally:
             self.idle.put(worker)
 
@@ -203,7 +200,7 @@ class _Job:
     ) -> None:
         self.bytes_per_sample = max(
             self.bytes_per_sample,
-            sum(x.nbytes for x in outputs.values()) // max(1, len(next(iter(feeds.values()), (0,)))),
+            sum(x.nbytes for x in outputs.values()) // max(1, _rows(feeds)),
         )
         for name, group in self.observed.items():
             x = feeds[name] if name in self.inputs else outputs[name]
@@ -216,7 +213,7 @@ class _Job:
     def _pieces(self, batch: BatchLike) -> Iterator[dict[str, Array]]:
         """Cut a batch so that the values of all workers stay within the memory limit."""
         feeds = batch.feeds
-        size = min((len(x) for x in feeds.values() if x.ndim), default=1)
+        size = _rows(feeds)
         limit = (self.config.memory_limit or DEFAULT_LIMIT) * MIB // len(self.pool)
         whole = any(self.plan.values[n].calib_mode in WHOLE_BATCH for n in self.observed)
         if size <= 1 or not self.free_batch or whole:
@@ -238,6 +235,11 @@ class _Job:
         return first.observers
 
 
+def _rows(feeds: Mapping[str, Array]) -> int:
+    """Length of the first axis, which counts samples; inputs without axes have none."""
+    return min((len(x) for x in feeds.values() if x.ndim), default=1)
+
+
 # -- the user's own collector -------------------------------------------------------------------------------------
 
 
@@ -257,9 +259,9 @@ def _with_collector(
     runner = open_runner(part_for(model, list(observed)))
     feed = feeder(model, runner, collector, list(observed))
     done = samples = 0
-    for batch in _limited(source.iterate(0), config.num_calib_batches, 0):
+    for batch in _limited(source, config.num_calib_batches):
         feed(batch.feeds)
-        done, samples = done + 1, samples + len(next(iter(batch.feeds.values()), ()))
+        done, samples = done + 1, samples + len(batch.names)
         if progress:
             progress(done, samples)
     if not done:

@@ -99,7 +99,9 @@ class QuantReport:
             word = "SLOWER THAN FLOAT" if self.latency.ratio_low > 1 else "NOT FASTER THAN FLOAT"
             text = f"{word} on this machine: {times(self.latency.ratio)} its latency, batch {self.latency.batch}."
             lost = [r for r in self.slowest if r.lost > 0][:NAMED]
-            found.append(text + _blame("Most time is lost in", [f"{r.layer} (+{number(r.lost, 0)} us)" for r in lost]))
+            found.append(
+                text + _blame("Most time is lost in", [f"{short(r.layer)} (+{number(r.lost, 0)} us)" for r in lost])
+            )
         if self.off:
             assert self.cosine is not None
             what = "THE OUTPUT HOLDS NaN OR inf" if math.isnan(self.cosine) else "THE OUTPUT IS OFF"

@@ -113,7 +113,8 @@ def _neutral(node: ir.Node) -> int | None:
     if number != (1.0 if op in ("Mul", "Div") else 0.0) or (left and op in ("Div", "Sub")):
         return None
     c = node.inputs[0 if left else 1]
-    adds_axes = c is not None and len(const_shape(c)) > 1 and not same_rank(x, node.outputs[0])
+    axes = len(const_shape(c)) if c is not None else 0
+    adds_axes = (axes > 1 or (axes == 1 and rank(x) == 0)) and not same_rank(x, node.outputs[0])
     return None if adds_axes else int(left)
 
 
