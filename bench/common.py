@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -62,14 +61,32 @@ def child(python: str, script: Path, *args: str, timeout: float = 1200, threads:
 
 def take_turns(runs: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3) -> dict[str, float]:
     """Median seconds of each, timed in turns so that drift of the machine hits all alike."""
+    return {name: median(t) for name, t in turns(runs, rounds, warmup).items()}
+
+
+def turns(
+    runs: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3, slice_: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds a run, one number for each round; a turn takes `slice_` seconds or one run, whichever is longer."""
+    repeat = {name: _runs_in(run, slice_, warmup) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for n in range(warmup + rounds):
+    for _ in range(rounds):
         for name, run in runs.items():
             start = time.perf_counter()
-            run()
-            if n >= warmup:
-                times[name].append(time.perf_counter() - start)
-    return {name: median(t) for name, t in times.items()}
+            for _ in range(repeat[name]):
+                run()
+            times[name].append((time.perf_counter() - start) / repeat[name])
+    return times
+
+
+def _runs_in(run: Callable[[], object], slice_: float, warmup: int) -> int:
+    """How many runs a slice takes, after the warm-up."""
+    took = 0.0
+    for _ in range(max(1, warmup)):
+        start = time.perf_counter()
+        run()
+        took = time.perf_counter() - start
+    return max(1, round(slice_ / took))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -88,7 +105,7 @@ def cell(value: object) -> str:
     return str(value)
 
 
-def write(name: str, data: Mapping[str, Any], text: str) -> None:
+def write(name: str, data: Mapping[str, Any], text: str, *, show: bool = True) -> None:
     """Keep a result: `<name>.json` for machines, `<name>.md` for people, both with the machine on top."""
     RESULTS.mkdir(exist_ok=True)
     here = machine()
@@ -96,4 +113,5 @@ def write(name: str, data: Mapping[str, Any], text: str) -> None:
     versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items())
     head = f"{here['cpu']}, {here['cores']} cores, {' '.join(here['flags'])}; {versions}; {here['date']}"
     (RESULTS / f"{name}.md").write_text(f"# {name}\n\n{head}\n\n{text}\n", "utf-8")
-    print(text, file=sys.stdout)
+    if show:
+        print(text)

@@ -9,18 +9,15 @@ One thread; float and all quantized variants take turns; a ratio is the median o
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import time
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
+from common import turns, write
 from operator_graphs import CORE, FLOAT, SUPPORT, Case, Net, Types
 
-from fewbit.core.runner import Runner
 from fewbit.engines import onnxruntime, openvino
 from fewbit.errors import EngineError
 from fewbit.graph.files import from_proto
@@ -60,7 +57,7 @@ def graphs(case: Case, engine: str) -> dict[str, Net]:
 def measure(case: Case, engine: str, rounds: int) -> dict[str, dict[str, Any]]:
     """Variant → ms, ratio to float, what ran; a refused variant has the reason instead."""
     found: dict[str, dict[str, Any]] = {}
-    turns = {}
+    runs: dict[str, Callable[[], object]] = {}
     for name, net in graphs(case, engine).items():
         case.build(net)
         for tag, opener in OPENERS[engine].items():
@@ -73,13 +70,13 @@ def measure(case: Case, engine: str, rounds: int) -> dict[str, dict[str, Any]]:
             except EngineError as e:
                 found[key] = {"refused": str(e)[:200]}
                 continue
-            turns[key] = (runner, feeds)
+            runs[key] = partial(runner.run, feeds)
             found[key] = {"runs": [f"{e.op.split('.')[-1]}[{e.types}]{'*' * e.integer}" for e in runner.executed()]}
-    times = take_turns(turns, rounds)
-    for key, ms in times.items():
+    times = turns(runs, rounds, slice_=SLICE)
+    for key, seconds in times.items():
         tag = next(t for t in sorted(OPENERS[engine], reverse=True) if key.startswith(t))
-        ratios = [a / b for a, b in zip(ms, times[f"{tag} float".strip()], strict=True)]
-        found[key] |= {"ms": round(median(ms), 4), "ratio": round(median(ratios), 3)}
+        ratios = [a / b for a, b in zip(seconds, times[f"{tag} float".strip()], strict=True)]
+        found[key] |= {"ms": round(median(seconds) * 1000, 4), "ratio": round(median(ratios), 3)}
     return found
 
 
@@ -111,40 +108,6 @@ def feeds_of(model: Model) -> dict[str, np.ndarray[Any, Any]]:
             low, high = (0, 30000) if wide else (np.iinfo(i.dtype).min, np.iinfo(i.dtype).max)
             feeds[i.name] = rng.integers(low, high, shape).astype(i.dtype)
     return feeds
-
-
-def take_turns(turns: dict[str, tuple[Runner, Any]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a run, one number for each round."""
-    repeat = {}
-    for key, (runner, feeds) in turns.items():
-        runner.run(feeds)
-        start = time.perf_counter()
-        runner.run(feeds)
-        repeat[key] = max(1, round(SLICE / (time.perf_counter() - start)))
-    times: dict[str, list[float]] = {key: [] for key in turns}
-    for _ in range(rounds):
-        for key, (runner, feeds) in turns.items():
-            start = time.perf_counter()
-            for _ in range(repeat[key]):
-                runner.run(feeds)
-            times[key].append((time.perf_counter() - start) / repeat[key] * 1000)
-    return times
-
-
-def machine() -> dict[str, Any]:
-    """The processor and what of it matters here."""
-    info: dict[str, str] = {}
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-        info = {k.strip(): v.strip() for k, v in (line.split(":", 1) for line in lines if ":" in line)}
-    flags = [f for f in info.get("flags", "").split() if f.startswith(("avx", "amx", "fma"))]
-    return {
-        "cpu": info.get("model name", platform.processor()),
-        "family": f"{info.get('vendor_id', '')} family {info.get('cpu family', '')} model {info.get('model', '')}",
-        "flags": flags,
-        "threads": 1,
-        "versions": {p: version(p) for p in ("onnxruntime", "openvino", "onnx", "numpy")},
-    }
 
 
 def lines_of(case: str, found: dict[str, dict[str, Any]]) -> list[str]:
@@ -179,24 +142,16 @@ def main() -> None:
             print("\n".join(rows[-len(found) :]), f"\n  {case.name} pays: {table[case.name]['pays']}", flush=True)
     if args.only:
         return
-    out = Path(__file__).parent / "results" / f"operators-{args.engine}"
-    out.parent.mkdir(exist_ok=True)
-    about = machine()
-    text = f"# Operators on {args.engine}\n\n{about['cpu']} ({about['family']}), {' '.join(about['flags'])}; 1 thread; "
-    text += ", ".join(f"{k} {v}" for k, v in about["versions"].items()) + f"; medians of {args.rounds} rounds."
-    out.with_suffix(".json").write_text(
-        json.dumps({"machine": about, "cases": table}, indent=1, ensure_ascii=False) + "\n"
-    )
     short = ["| case | pays |", "|---|---|"]
     short += [f"| {n} | {', '.join(f'{t}: {r:.2f}' for t, r in c['pays'].items())} |" for n, c in table.items()]
     parts = [
-        text,
+        f"1 thread; medians of {args.rounds} rounds.",
         (pays.__doc__ or "").replace("\n    ", " "),
         "\n".join(short),
         "## All variants",
         "\n".join(head + rows),
     ]
-    out.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
+    write(f"operators-{args.engine}", {"rounds": args.rounds, "cases": table}, "\n\n".join(parts), show=False)
 
 
 if __name__ == "__main__":

@@ -221,6 +221,13 @@ def test_words_that_are_wrong(data: dict[str, Any]) -> None:
         fb.quantize(DEMO_MODEL)
 
 
+def test_a_plan_whose_settings_were_misspelt_by_hand(data: dict[str, Any]) -> None:
+    fused = fb.fuse(fb.load(DEMO_MODEL))
+    plan = replace(fb.make_plan(fused), config={"calibmode": "naive"})
+    with pytest.raises(UnknownName, match="unknown setting 'calibmode'; did you mean 'calib_mode'"):
+        fb.calibrate(fused, plan, data)
+
+
 def test_plans_that_do_not_fit() -> None:
     fused = fb.fuse(fb.load(DEMO_MODEL))
     plan = fb.make_plan(fused)
@@ -268,3 +275,56 @@ def test_a_checkpoint_of_other_data_is_refused(data: dict[str, Any], tmp_path: P
     Checkpoint(file, plan, data="other data").write(1, {})
     with pytest.raises(PlanError, match="belongs to another network, other data or other settings"):
         fb.calibrate(fused, plan, data, checkpoint=file)
+
+
+def test_excluded_activations_and_operators_stay_float(data: dict[str, Any]) -> None:
+    q = fb.quantize(DEMO_MODEL, data, exclude_operators=["Clip"], verify=False)
+    clips = [n for n in q.plan.nodes.values() if n.reason == "excluded by exclude_operators 'Clip'"]
+    assert len(clips) == 2 and q.report.quantized < q.report.layers - 2
+    with pytest.warns(FewbitWarning, match="exclude_operators 'BatchNormalization' has no effect: all 12 were merged"):
+        fb.quantize(DEMO_MODEL, data, exclude_operators=["BatchNormalization"], verify=False)
+
+
+def test_without_verification_there_is_a_report_all_the_same(data: dict[str, Any]) -> None:
+    with pytest.warns(FewbitWarning, match="NOTHING WAS QUANTIZED"):
+        q = fb.quantize(DEMO_MODEL, data, exclude_layers=["*"], verify=False)
+    assert "not measured" in q.report.text() and "not compared" in q.report.text()
+
+
+def test_group_wise_tells_where_it_does_not_apply(data: dict[str, Any]) -> None:
+    with pytest.warns(FewbitWarning, match="weights are quantized per channel: groups are for MatMul and Gemm only"):
+        fb.quantize(DEMO_MODEL, data, quantize_granularity="group-wise", verify=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"collector": fb.CalibrationCollector()}, "say calib_mode='custom'"),
+        ({"collector": fb.CalibrationCollector, "calib_mode": "custom"}, "must be an object of a subclass"),
+    ],
+)
+def test_a_collector_that_would_be_ignored_is_refused(words: Any, message: str, data: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=message):
+        fb.quantize(DEMO_MODEL, data, verify=False, **words)
+
+
+def test_a_collector_cannot_change_the_data(data: dict[str, Any]) -> None:
+    class Vandal(fb.CalibrationCollector):
+        def collect(self, name: str, op_name: str, arr: Any) -> None:
+            arr[...] = 7
+
+    with pytest.raises(ValueError, match="read-only"):
+        fb.quantize(DEMO_MODEL, data, collector=Vandal(), calib_mode="custom", verify=False)
+
+
+def test_a_name_with_brackets_means_itself() -> None:
+    model = net("y = MatMul (x, w)", w=(8, 64))
+    model.nodes[0].name = "a[0]"
+    plan = fb.make_plan(model, exclude_layers=["a[0]"])
+    assert plan.kept_float() == {"a[0]": "excluded by exclude_layers 'a[0]'"}
+
+
+def test_slow_rows_hold_on_machines_where_nothing_was_measured() -> None:
+    for name in ("onnxruntime-avx2", "onnxruntime-arm"):
+        slow = [r for r in TARGETS[name].rules if r.when in ("thin", "few channels in a group")]
+        assert len(slow) == 2 and all(r.pays is not None and r.pays >= 1 for r in slow)

@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError, fields
 
+import numpy as np
 import pytest
 
 from fewbit.config import OVERRIDE_KEYS, DataConfig, QuantConfig, configure, default_of, read_config
@@ -64,6 +65,17 @@ def test_every_choice_is_taken_and_a_misspelt_one_gets_the_nearest(kind):
         ({"overrides": {"l*": {"signed": "no"}}}, r"override 'l\*': signed is 'no'; it must be true or false"),
         ({"overrides": {"l*": {"float": 1}}}, r"override 'l\*': float is 1; it must be true or false"),
         ({"overrides": {"l*": {"calib_mode": "kl"}}}, r"unknown calib_mode 'kl'"),
+        ({"overrides": {"l*": {"calib_mode": "none"}}}, r"unknown calib_mode 'none'"),
+        (
+            {"calib_mode": "custom", "overrides": {"l*": {"calib_mode": "mse"}}},
+            r"calib_mode is 'custom' for the whole network; no override can change it",
+        ),
+        ({"calib_mode": "none", "bit_num": 16}, r"'none' computes in 8 bits; bit_num must be 8 or less"),
+        ({"calib_mode": "none", "overrides": {"l*": {"bit_num": 9}}}, r"'none' computes in 8 bits"),
+        ({"calib_mode": "none", "quantized_dtype": "int8"}, r"'none' makes uint8 activations; quantized_dtype must"),
+        ({"calib_mode": "none", "quantize_granularity": "group-wise"}, r"no engine does group-wise"),
+        ({"calib_mode": "none", "overrides": {"l*": {"granularity": "group"}}}, r"no engine does group-wise"),
+        ({"calib_mode": "none", "overrides": {"l*": {"signed": True}}}, r"leave 'signed' out of overrides"),
         ({"overrides": {"l*": {"granularity": "chanel"}}}, r"unknown granularity 'chanel'; did you mean 'channel'"),
     ],
 )
@@ -167,3 +179,7 @@ def test_bad_config_files_are_named(tmp_path, content, says):
 def test_a_missing_config_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read the config file .*none\.toml.*No such file"):
         read_config(tmp_path / "none.toml")
+
+
+def test_an_array_of_numbers_is_taken_as_a_list():
+    assert DataConfig(normalize_mean=np.array([1, 2.5], np.float32)).normalize_mean == (1.0, 2.5)

@@ -42,6 +42,7 @@ from fewbit.report.inspect import Inspection
 from fewbit.report.inspect import inspect as _inspect
 from fewbit.report.profile import Profile, profile_pair
 from fewbit.report.quantized import Quantized
+from fewbit.report.summary import summarize
 from fewbit.report.verify import verify_quantized
 
 Data = Any
@@ -125,7 +126,21 @@ def make_plan(model: Model, config: QuantConfig | str | Path | None = None, **wo
             FewbitWarning,
             stacklevel=2,
         )
-    return _make_plan(model, chosen, target)
+    plan = _make_plan(model, chosen, target)
+    _tell_of_groups(plan, chosen)
+    return plan
+
+
+def _tell_of_groups(plan: Plan, config: QuantConfig) -> None:
+    """Warn if group-wise was asked for and most weights could not have it."""
+    weights = [v.spec for v in plan.values.values() if v.role == "weight"]
+    rest = sum(s.granularity != "group" for s in weights)
+    if config.quantize_granularity == "group-wise" and rest:
+        warnings.warn(
+            f"{rest} of {len(weights)} weights are quantized per channel: groups are for MatMul and Gemm only",
+            FewbitWarning,
+            stacklevel=3,
+        )
 
 
 def calibrate(
@@ -155,7 +170,7 @@ def calibrate(
         plan,
         source,
         open_stream,
-        QuantConfig(**plan.config),
+        configure(QuantConfig, None, **plan.config),
         workers=workers or min(8, os.cpu_count() or 1),
         collector=collector,
         checkpoint=Path(checkpoint) if checkpoint else None,
@@ -212,7 +227,8 @@ def quantize(
         data: to calibrate on: see `fewbit.data`.
         config, words: `QuantConfig` (or a TOML file), and any of its fields and those of `DataConfig` as keywords.
         collector: measures the ranges, for calib_mode custom.
-        verify: run float and integer network side by side on some of the data; fills in the report's figures.
+        verify: run float and integer network side by side on some of the data; without it the report has sizes and
+            verdicts only.
         checkpoint: file to keep calibration progress in and to go on from.
         workers: batches in work at once. progress: called with (batches done, samples done).
 
@@ -230,6 +246,7 @@ def quantize(
         )
     given = _model(model)
     fused = fuse(given)
+    _check_operators(given, fused, chosen)
     plan = make_plan(fused, chosen)
     source = _source(random_feeds(given) if data is None else data, given, data_config)
     seen = _Remember(source, VERIFY_SAMPLES if verify else 0)
@@ -246,9 +263,24 @@ def quantize(
     out = _emit(fused, plan, {"fewbit.data": source.digest() or "unknown"})
     if verify:
         out.report = verify_quantized(given, out, plan, seen.kept(), _opener(chosen.target, 1), fused=fused)
-        for problem in out.report.problems():
-            warnings.warn(problem, FewbitWarning, stacklevel=2)
+    else:
+        out.report = summarize(plan, fused, out, size_float=given.nbytes)
+    for problem in out.report.problems():
+        warnings.warn(problem, FewbitWarning, stacklevel=2)
     return out
+
+
+def _check_operators(given: Model, fused: Model, config: QuantConfig) -> None:
+    """Warn of excluded operators that fusing left none of: what they did is part of other layers now."""
+    before, after = given.op_counts(), fused.op_counts()
+    for op in config.exclude_operators:
+        if before[op] and not after[op]:
+            warnings.warn(
+                f"exclude_operators {op!r} has no effect: all {before[op]} were merged into other layers before "
+                "quantizing; exclude these by name",
+                FewbitWarning,
+                stacklevel=3,
+            )
 
 
 class _Remember:
@@ -384,13 +416,25 @@ def benchmark(
 
 
 def profile(
-    model: Source, against: Source, *, data: Data = None, threads: int = 1, engine: str = "onnxruntime", **words: Any
+    model: Source,
+    against: Source,
+    *,
+    data: Data = None,
+    batch_size: int = 1,
+    threads: int = 1,
+    engine: str = "onnxruntime",
+    **words: Any,
 ) -> Profile:
-    """Time each operator of a float network (`against`) and of its integer form, side by side, worst first."""
+    """Time each operator of a float network (`against`) and of its integer form, side by side, worst first.
+
+    Args:
+        model: integer. against: its float form. data: what to feed (default: random numbers).
+        batch_size: samples in a run; a network with a fixed batch takes its own. threads, engine: what runs them.
+    """
     fused = fuse(_model(against))
     given = _model(model, allow_quantized=True)
     open_ = _opener(engine, threads, timing=True)
-    (feeds,) = feeds_for(given, (1,), data, words).values()
+    (feeds,) = feeds_for(given, (batch_size,), data, words).values()
     return profile_pair(open_(fused), open_(given), feeds, model=fused)
 
 
@@ -398,13 +442,16 @@ def feeds_for(
     model: Model, batch_sizes: Sequence[int], data: Data, words: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
     """Feeds for each batch size: real samples, repeated as needed, or random numbers."""
-    fixed = next((i.shape[0] for i in model.inputs if i.shape and isinstance(i.shape[0], int)), None)
+    fixed = next((i.shape[0] for i in model.inputs[:1] if i.shape and isinstance(i.shape[0], int)), None)
     if data is None:
         return {n: random_feeds(model, batch=n) for n in ((fixed,) if fixed else batch_sizes)}
     batch = next(iter(_source(data, model, configure(DataConfig, None, **words)).iterate()))
     if fixed:
         return {fixed: dict(batch.feeds)}
-    return {n: {k: np.resize(x, (n, *x.shape[1:])) for k, x in batch.feeds.items()} for n in batch_sizes}
+    free = {i.name for i in model.inputs if i.shape and not isinstance(i.shape[0], int)}
+    return {
+        n: {k: np.resize(x, (n, *x.shape[1:])) if k in free else x for k, x in batch.feeds.items()} for n in batch_sizes
+    }
 
 
 def inspect(model: Source) -> Inspection:

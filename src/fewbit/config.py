@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from fewbit.core.spec import GRANULARITIES
 from fewbit.errors import ConfigError, one_of, unknown
 
-CALIB_MODES = ("none", "naive", "entropy", "percentile", "quantile", "mse", "ema", "custom")
+OBSERVED = ("naive", "entropy", "percentile", "quantile", "mse", "ema")
+CALIB_MODES = ("none", *OBSERVED, "custom")
 RESIZES = ("LINEAR", "NEAREST", "CUBIC")
 COLOURS = ("RGB", "BGR", "GRAY")
 OVERRIDE_KEYS = ("bit_num", "signed", "symmetric", "granularity", "group_size", "calib_mode", "float")
@@ -80,6 +81,25 @@ class QuantConfig:
             raise ConfigError(f"overrides is {self.overrides!r}; it must map layers to settings")
         for glob, settings in self.overrides.items():
             _check_override(glob, settings)
+        _check_together(self)
+
+
+def _check_together(c: QuantConfig) -> None:
+    """Refuse what the calib_mode would ignore."""
+    said = {key for settings in c.overrides.values() for key in settings}
+    if c.calib_mode in ("none", "custom") and "calib_mode" in said:
+        raise ConfigError(f"calib_mode is {c.calib_mode!r} for the whole network; no override can change it")
+    if c.calib_mode != "none":
+        return
+    if c.bit_num > 8 or any(s.get("bit_num", 8) > 8 for s in c.overrides.values()):
+        raise ConfigError("calib_mode 'none' computes in 8 bits; bit_num must be 8 or less, or calibrate on data")
+    if c.quantized_dtype == "int8":
+        raise ConfigError("calib_mode 'none' makes uint8 activations; quantized_dtype must be 'auto' or 'uint8'")
+    if c.quantize_granularity == "group-wise" or any(s.get("granularity") == "group" for s in c.overrides.values()):
+        raise ConfigError("calib_mode 'none' computes in integers, which no engine does group-wise; use 'channel-wise'")
+    for key in ("signed", "symmetric"):
+        if key in said:
+            raise ConfigError(f"calib_mode 'none' settles the format of activations; leave {key!r} out of overrides")
 
 
 def _check_override(glob: str, settings: Mapping[str, Any]) -> None:
@@ -88,7 +108,7 @@ def _check_override(glob: str, settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         one_of(f"key in the override for {glob!r}", key, OVERRIDE_KEYS)
         if key == "calib_mode":
-            one_of("calib_mode", value, CALIB_MODES)
+            one_of("calib_mode", value, OBSERVED)
         if key in ("float", "signed", "symmetric") and not isinstance(value, bool):
             raise ConfigError(f"override {glob!r}: {key} is {value!r}; it must be true or false")
     for key, most in (("bit_num", 16), ("group_size", None)):
@@ -148,6 +168,7 @@ def _settle(config: QuantConfig | DataConfig) -> None:
     for f in fields(config):
         value = getattr(config, f.name)
         if isinstance(f.default, tuple):
+            value = value.tolist() if hasattr(value, "tolist") else value  # an array
             value = (value,) if isinstance(value, (str, int, float)) else tuple(value or ())
             object.__setattr__(config, f.name, value)
         elif "choices" in f.metadata:

@@ -204,17 +204,25 @@ def test_missing_files_and_folders_are_named(tmp_path):
         Plan.load(tmp_path)
 
 
+def test_a_number_of_thousands_of_digits_is_no_plan(tmp_path):
+    (tmp_path / "plan.json").write_text('{"fewbit_plan": ' + "1" * 5000 + "}")
+    with pytest.raises(PlanError, match=r"plan\.json is not valid JSON"):
+        Plan.load(tmp_path / "plan.json")
+
+
 def test_a_plan_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("old")
     with pytest.raises(OutputError, match=r"cannot write .*plan\.json: Not a directory"):
         PLAN.save(tmp_path / "file" / "plan.json")
     with pytest.raises(OutputError, match=r"cannot write .*none/plan\.json: No such file"):
         PLAN.save(tmp_path / "none" / "plan.json")
+    with pytest.raises(OutputError, match="File name too long"):
+        PLAN.save(tmp_path / ("n" * 300))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OutputError, match="No space left"):
         PLAN.save(tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"

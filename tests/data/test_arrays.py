@@ -315,8 +315,27 @@ def test_npz_with_an_empty_and_a_short_member(tmp_path):
         held = io.BytesIO()
         np.save(held, X)
         z.writestr("x.npy", held.getvalue()[:-12])
+    with pytest.raises(DataError, match=r"member 'x.npy' is cut off: it should hold an array of shape \(7, 3\)"):
+        list(open_data(path, VECTOR))
+    raw = bytearray(path.read_bytes())  # a directory that is wrong about the size
+    struct.pack_into("<I", raw, raw.index(b"PK\x01\x02") + 24, len(held.getvalue()))
+    path.write_bytes(raw)
     with pytest.raises(DataError, match=r"member 'x.npy' ends at sample 6 of 7"):
         list(open_data(path, VECTOR))
+
+
+@pytest.mark.parametrize("shape", [(-5, 3), (10**12, 3), (2**62, 3), (0, 2**62), (10**30, 3)])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_header_that_promises_too_much_allocates_nothing(shape, shuffle, tmp_path):
+    held = io.BytesIO()
+    np.lib.format.write_array_header_1_0(held, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    data = held.getvalue() + bytes(60)
+    (tmp_path / "x.npy").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("x.npy", data)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(DataError, match=r"is damaged: its shape is \(|is cut off: it should hold"):
+            open_data(tmp_path / name, VECTOR, DataConfig(shuffle=shuffle))
 
 
 def test_header_of_version_2_is_read(tmp_path):

@@ -8,6 +8,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from fewbit.core.runner import Runner
 from fewbit.engines import ENGINES, open_runner, random_feeds
@@ -187,3 +188,13 @@ def test_two_threads_answer_alike(engine: str) -> None:
     runner, feeds = conv(engine)
     model = from_proto(proto("conv"))
     np.testing.assert_allclose(open_runner(engine, model, threads=2).run(feeds)["y"], runner.run(feeds)["y"], atol=1e-5)
+
+
+def test_random_numbers_agree_on_the_batch_wherever_it_stands() -> None:
+    shapes = {"x": ["N", 8], "state": [2, "N", "T"], "mask": ["M", "T"]}
+    inputs = [helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in shapes.items()]
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", inputs, [out])
+    model = from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    found = {k: x.shape for k, x in random_feeds(model, batch=3, free=5).items()}
+    assert found == {"x": (3, 8), "state": (2, 3, 5), "mask": (3, 5)}

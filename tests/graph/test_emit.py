@@ -308,3 +308,19 @@ def test_group_wise_networks_are_legal_for_both_engines():
     compiled = core.compile_model(core.read_model(to_bytes(out)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     feeds = feeds_for(model)
     assert np.abs(compiled(feeds)[0] - run(out, feeds)["y"]).max() < 0.05
+
+
+@pytest.mark.parametrize("grain", ["channel-wise", "tensor-wise"])
+def test_the_bias_of_a_channel_without_weights_survives(grain):
+    made = conv_relu()
+    w = 1e-3 * weight(4, 3, 3, 3)
+    w[1] = 0
+    if grain == "tensor-wise":
+        w[:] = 0
+    for t in made.graph.initializer:
+        t.CopyFrom(numpy_helper.from_array(w if t.name == "w" else np.full(4, 0.3, np.float32), t.name))
+    model = load(made)
+    feeds = {"x": np.full((1, 3, 6, 6), 255, np.float32)}  # one step of the input is 1
+    plan = plan_for(model, [feeds], quantize_granularity=grain)
+    got = run(quantized(model, plan), feeds)["y"]
+    assert np.abs(got[:, 1] - 0.3).max() <= plan.params("y").scale

@@ -6,7 +6,7 @@ from fewbit.errors import UnsupportedModel
 from fewbit.graph import normalize
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.files import to_bytes
-from fewbit.graph.finalize import cancel_pairs, finalize
+from fewbit.graph.finalize import cancel_pairs, finalize, keep_apart
 from tests.models import conv_relu, feeds_for, info, load, matmul, node, plan_for, proto, run
 
 
@@ -86,3 +86,24 @@ def test_formats_that_the_opset_cannot_hold_are_refused(monkeypatch, words):
 def test_a_target_that_needs_more_than_the_model_has_is_told():
     with pytest.raises(UnsupportedModel, match="needs opset 19, but the model is at 17"):
         finalize(load(conv_relu()), 19, {})
+
+
+def test_a_layer_that_stays_float_is_kept_apart_from_the_q_behind_it_under_a_new_name():
+    nodes = [
+        node("QuantizeLinear", "x s z", "a", "q1"),
+        node("DequantizeLinear", "a s z", "b", "dq1"),
+        node("AveragePool", "b", "p", "pool", kernel_shape=[2, 2]),
+        node("QuantizeLinear", "p s z", "c", "q2"),
+        node("DequantizeLinear", "c s z", "d", "dq2"),
+        node("Relu", "d", "p_apart", "relu"),
+    ]
+    made = proto(nodes, [info("x", [1, 1, 4, 4])], [info("p_apart", [1, 1, 3, 3])],
+                 {"s": np.float32(0.5), "z": np.uint8(3)})  # fmt: skip
+    assert keep_apart(load(made), ["AveragePool"], []) == keep_apart(load(made), [], ["pool"]) == 0
+    model = load(made)
+    assert keep_apart(model, ["AveragePool"], ["pool"]) == 1
+    q2 = model.node("q2").inputs[0]
+    assert q2.producer().op_type == "Sum" and q2.name == "p_apart_2"
+    onnx.checker.check_model(onnx.load_from_string(to_bytes(model)))
+    feeds = feeds_for(model)
+    np.testing.assert_array_equal(run(model, feeds)["p_apart"], run(made, feeds)["p_apart"])

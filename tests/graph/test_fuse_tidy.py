@@ -74,6 +74,7 @@ def test_what_does_something_stays(case: str) -> None:
 def test_a_constant_that_adds_axes_is_not_neutral() -> None:
     k = np.ones((1, 1, 1), np.float32)
     assert ops(fused(net("(float[N,8] x) => (float[1,N,8] y) { r = Sin(x) y = Mul(r, k) }", k=k))[0]) == "Sin Mul"
+    assert ops(fused(net("(float x) => (float[1] y) { r = Sin(x) y = Mul(r, k) }", k=k.ravel()))[0]) == "Sin Mul"
 
 
 IN_THE_WAY = {

@@ -193,6 +193,22 @@ def test_model_local_functions_are_inlined():
     assert model.op_counts() == {"Add": 2} and not model.ir.functions
 
 
+def test_functions_that_unfold_without_end_are_refused():
+    first = helper.make_function(
+        "mine", "F0", ["a"], ["b"], [node("Relu", "a", "b", "r")], [helper.make_opsetid("", 17)]
+    )
+    functions = [first]
+    for i in range(1, 40):  # each calls the one before twice
+        calls = [node(f"F{i - 1}", "a", "c", "c1", domain="mine"), node(f"F{i - 1}", "c", "b", "c2", domain="mine")]
+        functions.append(helper.make_function("mine", f"F{i}", ["a"], ["b"], calls, [helper.make_opsetid("mine", 1)]))
+    made = proto(
+        [node("F39", "x", "y", "all", domain="mine")], [info("x", [2])], [info("y", [2])],
+        domains={"mine": 1}, functions=functions,
+    )  # fmt: skip
+    with pytest.raises(UnsupportedModel, match="unfolds its functions into 549,755,813,888 nodes; fewbit takes up to"):
+        load(made)
+
+
 # -- names -----------------------------------------------------------------------------------------------------------
 
 

@@ -14,11 +14,12 @@ from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.engines import open_runner
+from fewbit.engines.onnxruntime_stream import open_stream
 from fewbit.errors import BadSample, ConfigError, EmptyData, PlanError, UnknownName
 from fewbit.graph.model import Model
 from fewbit.quantization.plan import make_plan
 from fewbit.quantization.static import calibrate, feeder, part_for
-from tests.quantization.nets import TOY, Batches, net, normal, residual
+from tests.quantization.nets import TOY, Batch, Batches, net, normal, residual
 
 OPEN = partial(open_runner, "onnxruntime")
 MODES = ("naive", "entropy", "percentile", "mse", "ema", "quantile")
@@ -90,6 +91,41 @@ def test_num_calib_batches_stops() -> None:
     )
 
 
+def test_batches_that_are_not_needed_are_not_read() -> None:
+    read: list[int] = []
+
+    class Watched(Batches):
+        def iterate(self, start: int = 0) -> Any:
+            for batch in super().iterate(start):
+                read.append(batch.index)
+                yield batch
+
+    run(residual(), Watched(*normal(4).arrays), words={"num_calib_batches": 2})
+    assert read == [0, 1]
+
+
+@pytest.mark.parametrize(("mode", "word", "value"), [("ema", "ema_momentum", 0.1), ("percentile", "percentile", 90.0),
+                                                     ("quantile", "percentile", 90.0)])  # fmt: skip
+def test_settings_reach_the_observers(mode: str, word: str, value: float) -> None:
+    assert ranges(run(residual(), normal(3), mode)) != ranges(run(residual(), normal(3), mode, words={word: value}))
+
+
+def test_inputs_without_axes() -> None:
+    model = net("a = Mul (s, x) y = Conv (a, w)", inputs="float s, float[N,4,8,8] x", w=(4, 4, 1, 1))
+    batches = []
+    for i, x in enumerate(normal(2).arrays):
+        batches.append(Batch({"x": x}, i))
+        batches[-1].feeds = {"s": np.array(2, np.float32), "x": x}
+
+    class Source:
+        def iterate(self, start: int = 0) -> Any:
+            return iter(batches[start:])
+
+    config = QuantConfig()
+    found = calibrate(model, make_plan(model, config, TOY), Source(), open_stream, config)
+    assert found.values["a"].hi == 2 * max(b.feeds["x"].max() for b in batches)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_an_interrupted_calibration_goes_on_with_the_same_result(mode: str, tmp_path: Path) -> None:
     class Interrupted(Batches):
@@ -137,14 +173,14 @@ def test_no_data_is_an_error() -> None:
 def test_what_is_not_finite_names_sample_and_tensor() -> None:
     bad = normal(3)
     bad.arrays[1][1, 2, 3, 4] = np.nan
-    with pytest.raises(BadSample, match=r"tensor 'x' on sample sample 1\.0, sample 1\.1: .*NaN"):
+    with pytest.raises(BadSample, match=r"tensor 'x' on sample 1\.0, sample 1\.1: .*NaN"):
         run(residual(), bad)
 
 
 def test_an_overflow_inside_the_network_is_found() -> None:
     model = net("a = Exp (x)  y = Conv (a, w)", w=(4, 4, 1, 1))
     hot = Batches(np.full((1, 4, 8, 8), 1000, np.float32))
-    with pytest.raises(BadSample, match=r"tensor 'a' on sample sample 0\.0"):
+    with pytest.raises(BadSample, match=r"tensor 'a' on sample 0\.0"):
         run(model, hot)
 
 

@@ -10,7 +10,6 @@ so that reading a plan gives back the very same numbers.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,8 @@ from typing import Any
 
 from fewbit.core.params import QuantParams, params_from_range
 from fewbit.core.spec import QuantSpec
-from fewbit.errors import NotCalibrated, OutputError, PlanError, UsageError, unknown
+from fewbit.core.writing import writing
+from fewbit.errors import NotCalibrated, PlanError, UsageError, unknown
 
 VERSION = 1
 
@@ -168,17 +168,9 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file, whole or not at all."""
-        path = Path(path)
         text = dumps(self.to_json())
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with writing(Path(path)) as part:
             part.write_text(text, "utf-8")
-            part.replace(path)
-        except OSError as e:
-            raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:

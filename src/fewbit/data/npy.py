@@ -9,6 +9,7 @@ Pickled objects are never loaded.
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -23,6 +24,9 @@ from fewbit.data.base import Array
 from fewbit.errors import DataError
 
 Index = slice | Array
+
+MOST = 2**48
+"""Values that a header may speak of: more than fit into any memory, and few enough for numpy."""
 
 
 class Table(Protocol):
@@ -77,7 +81,7 @@ class FileTable:
         try:
             if isinstance(index, slice) and self.order == "C":  # cheaper than mapping, which counts for small rows
                 a, b, _ = index.indices(self.shape[0])
-                row = int(np.prod(self.shape[1:], dtype=np.int64))
+                row = math.prod(self.shape[1:])
                 x = np.fromfile(
                     self.path, self.dtype, (b - a) * row, offset=self.offset + a * row * self.dtype.itemsize
                 )
@@ -100,12 +104,12 @@ class PackedTable:
 
     def take(self, index: Index) -> Array:
         """See `Table`; a copy."""
-        rows = np.arange(self.shape[0])[index]
+        rows = range(*index.indices(self.shape[0])) if isinstance(index, slice) else index.tolist()
         with self._lock:
-            return np.stack([self._row(int(r)) for r in rows])
+            return np.stack([self._row(r) for r in rows])
 
     def _row(self, r: int) -> Array:
-        size = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
         try:
             self._stream.seek(self._offset + r * size)
             raw = self._stream.read(size)
@@ -160,6 +164,7 @@ def _member(z: zipfile.ZipFile, info: zipfile.ZipInfo, f: IO[bytes], path: Path,
         return _table(f, path, what)
     with z.open(info) as stream:
         shape, fortran, dtype = _header(stream, what)
+        _check_size(shape, dtype, info.file_size - stream.tell(), what)
         if in_order and not fortran and shape:
             return PackedTable(path, info.filename, shape, dtype, stream.tell())
     with z.open(info) as stream:
@@ -173,12 +178,16 @@ def _table(f: IO[bytes], path: Path, what: str) -> Table:
     """The array whose .npy header `f` stands at."""
     shape, fortran, dtype = _header(f, what)
     offset = f.tell()
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if f.seek(0, 2) < offset + size:
-        raise DataError(f"{what} is cut off: it should hold an array of shape {shape}")
-    if not size:
+    _check_size(shape, dtype, f.seek(0, 2) - offset, what)
+    if not math.prod(shape) * dtype.itemsize:
         return MemoryTable(np.empty(shape, dtype))
     return FileTable(path, offset, shape, dtype, "F" if fortran else "C")
+
+
+def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], size: int, what: str) -> None:
+    """Refuse a header that speaks of more than the `size` bytes behind it, before anything is allocated for it."""
+    if not 0 <= math.prod(shape) * dtype.itemsize <= size:
+        raise DataError(f"{what} is cut off: it should hold an array of shape {shape}")
 
 
 def _header(f: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -192,6 +201,8 @@ def _header(f: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[An
             raise ValueError(f"format version {version}")
     except ValueError as e:
         raise DataError(f"{what} is not a .npy array: {e}") from e
+    if min(shape, default=0) < 0 or math.prod(d for d in shape if d) > MOST:
+        raise DataError(f"{what} is damaged: its shape is {shape}")
     if dtype.hasobject:
         raise DataError(f"{what} holds pickled Python objects, which could run code; save it with a number dtype")
     return shape, fortran, dtype

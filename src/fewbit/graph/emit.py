@@ -187,7 +187,9 @@ def _node(e: _Emitter, op: str, name: str, tail: str, x: ir.Value, group: str, p
 
 def _append(e: _Emitter, node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
     node.name = e.model.fresh(name, e.taken)
-    out = node.outputs[0]
+    out, *more = node.outputs
+    for v in more:
+        v.name = e.model.fresh(f"{node.name}_{v.index()}", e.taken)
     out.name, out.type, out.shape = node.name, ir.TensorType(dtype), shape
     e.model.graph.append(node)
     return out

@@ -35,7 +35,7 @@ def emit_dynamic(
         node: its weight is constant, its format symmetric, per tensor or output channel.
         params: of the weight.
         quantized: x → (x_q, s, z), filled as inputs are quantized, so that readers of one value share them.
-        append: adds a node, names it and its output. constant: adds an initializer.
+        append: adds a node, names it and its outputs. constant: adds an initializer.
     """
     x, weight, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and weight is not None
@@ -72,8 +72,8 @@ def _input(
         node = ir.node("DynamicQuantizeLinear", [x], num_outputs=3)
         xq = append(node, f"{name}_q", ir.DataType.UINT8, x.shape)
         s, z = node.outputs[1], node.outputs[2]
-        s.name, s.type, s.shape = f"{xq.name}_scale", ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
-        z.name, z.type, z.shape = f"{xq.name}_zero", ir.TensorType(ir.DataType.UINT8), ir.Shape([])
+        s.type, s.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+        z.type, z.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape([])
         quantized[name] = xq, s, z
     return quantized[name]
 

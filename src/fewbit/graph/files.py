@@ -6,13 +6,10 @@ offsets and lengths are checked against the file before anything is mapped. Noth
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import math
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +21,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from fewbit.errors import AlreadyQuantized, ModelFormatError, OutputError, UnsafePath
+from fewbit.core.writing import writing
+from fewbit.errors import AlreadyQuantized, ModelFormatError, UnsafePath
 from fewbit.graph.model import MAX_PROTO, Model
 from fewbit.graph.normalize import normalize
 from fewbit.graph.wire import BIG, read_cut, write_whole
@@ -207,37 +205,6 @@ def _external(tensor: ir.ExternalTensor, folder: Path, what: str, mapped: dict[P
 
 
 # -- writing --------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Give a path in a temporary folder beside `path`; what is written there appears at `path`'s folder at the end.
-
-    Files move one by one in name order, `path` itself last, so that its presence means that all is there.
-
-    Raises:
-        OutputError: no such folder, no permission, no space.
-    """
-    if path.exists() and not path.is_file():
-        raise OutputError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not a file'}")
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=path.parent))
-    except OSError as e:
-        raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
-    moved: list[Path] = []
-    try:
-        yield folder / path.name
-        for file in sorted(folder.iterdir(), key=lambda f: (f.name == path.name, f.name)):
-            os.replace(file, path.parent / file.name)
-            moved.append(path.parent / file.name)
-    except BaseException as e:
-        for file in moved:  # what came before the file that failed is of no use without it
-            file.unlink(missing_ok=True)
-        if isinstance(e, OSError):
-            raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_model(model: Model, path: Path, *, max_proto: int = MAX_PROTO) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 
 import onnx
 import onnx.shape_inference
@@ -27,6 +28,9 @@ OLDEST, LEAST, WANTED, NEWEST = 7, 13, 17, 25
 
 SMALL = 1024
 """Weights up to this many bytes are shown to the version converter, which reads shapes and scales from them."""
+
+MOST_NODES = 200_000
+"""Nodes that a model may have once its functions are inlined."""
 
 CHANGED = {"Scan": 9, "Hardmax": 13}
 """Operators whose meaning changed, which ONNX's converter does not notice → the opset that changed it."""
@@ -51,6 +55,7 @@ def normalize(model: Model, what: str) -> Model:
     """Do all of the above in place (a new graph where the opset was raised)."""
     check_connected(model, what)
     if model.ir.functions:
+        check_inlined_size(model, what)
         common.InlinePass()(model.ir)
     common.RemoveInitializersFromInputsPass()(model.ir)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model.ir)
@@ -61,6 +66,26 @@ def normalize(model: Model, what: str) -> Model:
     model.ir.ir_version = min(model.ir.ir_version or 0, max(PLAIN_IR, ir_for(model.opset)))
     infer_shapes(model)
     return model
+
+
+def check_inlined_size(model: Model, what: str) -> None:
+    """Raise if functions that call functions unfold into more nodes than any network has; a few bytes can say so."""
+    functions, sizes = model.ir.functions, dict[ir.OperatorIdentifier, int]()
+
+    def size(nodes: Iterable[ir.Node]) -> int:
+        return sum(called(n.op_identifier()) for n in nodes)
+
+    def called(name: ir.OperatorIdentifier) -> int:
+        if name not in functions:
+            return 1
+        if name not in sizes:
+            sizes[name] = 1  # one that calls itself is refused by the pass
+            sizes[name] = size(functions[name].all_nodes())
+        return sizes[name]
+
+    count = size(model.graph.all_nodes())
+    if count > MOST_NODES:
+        raise UnsupportedModel(f"{what} unfolds its functions into {count:,} nodes; fewbit takes up to {MOST_NODES:,}")
 
 
 def ir_for(opset: int) -> int:

@@ -17,8 +17,8 @@ import numpy as np
 
 from fewbit.calib import Observer
 from fewbit.core.plan import Plan
+from fewbit.core.writing import writing
 from fewbit.errors import PlanError
-from fewbit.graph.files import writing
 
 EVERY = 5.0
 """Seconds between two writes."""

@@ -78,7 +78,7 @@ def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
         rule = picked.rules.get(str(node.name))
         if rule is not None:
             _add_node(model, node, rule, picked, draft, config, target)
-    verdicts = {str(n.name): _verdict(n, picked) for n in model.nodes}
+    verdicts = {str(n.name): _verdict(n, picked, bits_of(model, n, config)) for n in model.nodes}
     for node in model.nodes:
         name = str(node.name)
         if name in picked.rules and in_groups(node, config, target, settings_for(model, node, config)):
@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _verdict(node: Node, picked: Selection) -> NodePlan:
+def _verdict(node: Node, picked: Selection, bits: int) -> NodePlan:
     name = node.name
     if name in picked.absorbed:
         return NodePlan(True, picked.reasons[name], absorbed_by=picked.absorbed[name])
@@ -111,6 +111,8 @@ def _verdict(node: Node, picked: Selection) -> NodePlan:
     if rule is None:
         return NodePlan(False, picked.reasons[name])
     factor = f", measured {rule.pays:.2f} of its float time" if rule.pays is not None else ""
+    if bits > 8:
+        factor = f"; {bits} bits are stored as integers and computed in float"
     roles = tuple(rule.role(i) if v is not None else "keep" for i, v in enumerate(node.inputs))
     outputs = tuple(rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs)))
     return NodePlan(True, picked.reasons[name] + factor, roles, outputs)
@@ -198,6 +200,11 @@ def in_groups(node: Node, config: QuantConfig, target: Target, wish: dict[str, A
     return len(node.inputs) > 1 and weight_spec(node, config, target, wish).granularity == "group"
 
 
+def bits_of(model: Model, node: Node, config: QuantConfig) -> int:
+    """Width that the user's words give to a node."""
+    return int(settings_for(model, node, config).get("bit_num", config.bit_num))
+
+
 # -- formats --------------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +233,7 @@ def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str,
     if bits != 8:
         spec = replace(spec, bits=bits)
     axis = weight_axis(node)
-    if grain == "group" and reduce_axis(node) is not None and config.calib_mode != "none":
+    if grain == "group" and reduce_axis(node) is not None:
         size = wish.get("group_size", config.group_size)
         return replace(spec, granularity="group", axis=reduce_axis(node), group_size=size)
     if grain in ("channel", "group") and axis is not None:

@@ -72,7 +72,7 @@ def check_names(model: Model, config: QuantConfig) -> None:
     names = [str(n.name) for n in model.nodes]
     known = {*names, *model.aliases}
     for word in (*config.exclude_layers, *config.overrides):
-        if not any(fnmatchcase(n, word) for n in known):
+        if not any(_matches(n, word) for n in known):
             raise unknown("layer", word, known, hint="Names are listed by: fewbit inspect MODEL --layers")
     for part in config.exclude_layers_match:
         if not any(part in n for n in known):
@@ -81,6 +81,11 @@ def check_names(model: Model, config: QuantConfig) -> None:
     for op in config.exclude_operators:
         if op not in used and op not in known_operators():
             raise unknown("operator", op, used)
+
+
+def _matches(name: str, word: str) -> bool:
+    """Whether a layer is meant: by its very name, which may hold brackets, or by a glob."""
+    return name == word or fnmatchcase(name, word)
 
 
 def _names(node: Node, model_aliases: Mapping[str, str]) -> set[str]:
@@ -92,7 +97,7 @@ def settings_for(model: Model, node: Node, config: QuantConfig) -> dict[str, Any
     found: dict[str, Any] = {}
     names = _names(node, model.aliases)
     for glob, settings in config.overrides.items():
-        if any(fnmatchcase(n, glob) for n in names):
+        if any(_matches(n, glob) for n in names):
             found |= settings
     return found
 
@@ -101,7 +106,7 @@ def excluded(model: Model, node: Node, config: QuantConfig) -> str:
     """Why the user keeps this node in float; empty if he does not."""
     names = _names(node, model.aliases)
     for glob in config.exclude_layers:
-        if any(fnmatchcase(n, glob) for n in names):
+        if any(_matches(n, glob) for n in names):
             return f"excluded by exclude_layers {glob!r}"
     for part in config.exclude_layers_match:
         if any(part in n for n in names):
@@ -120,11 +125,11 @@ def _legal(model: Model, node: Node, config: QuantConfig, target: Target) -> tup
     """The row that fits a node and the reason; None if it must stay float."""
     known = facts(node)
     rule = target.rule(known)
-    if rule is None:
-        return None, why_not(known, target)
     reason = excluded(model, node, config)
     if reason:
         return None, reason
+    if rule is None:
+        return None, why_not(known, target)
     if PATTERN_KEY in node.metadata_props:
         whole = node.metadata_props[PATTERN_KEY].split(":")[0]
         return None, f"part of a {whole}, which is kept whole"

@@ -92,6 +92,8 @@ def calibrate(
     Raises:
         EmptyData: no batch came. BadSample: NaN or infinity, with the tensor and the samples.
     """
+    if collector is not None:
+        _check_collector(collector, config)
     observed = plan.observed()
     if not observed:
         return plan
@@ -113,6 +115,13 @@ def calibrate(
     if keep:
         keep.remove()
     return plan.with_ranges(ranges)
+
+
+def _check_collector(collector: object, config: QuantConfig) -> None:
+    if config.calib_mode != "custom":
+        raise ConfigError(f"a collector was given, but calib_mode is {config.calib_mode!r}; say calib_mode='custom'")
+    if not isinstance(collector, CalibrationCollector):
+        raise ConfigError(f"the collector is {collector!r}; it must be an object of a subclass of CalibrationCollector")
 
 
 def _limited(source: Source, limit: int | None, start: int = 0) -> Iterator[Any]:
@@ -208,7 +217,7 @@ class _Job:
                 observers[group].update(np.ascontiguousarray(x, np.float32), batch.index)
             except BadSample as e:
                 where = ", ".join(map(str, batch.names[:4])) or f"batch {batch.index}"
-                raise BadSample(f"tensor {name!r} on sample {where}: {e}") from e
+                raise BadSample(f"tensor {name!r} on {where}: {e}") from e
 
     def _pieces(self, batch: BatchLike) -> Iterator[dict[str, Array]]:
         """Cut a batch so that the values of all workers stay within the memory limit."""
@@ -281,7 +290,9 @@ def feeder(
         outputs = runner.run(feeds)
         with lock:
             for name in wanted:
-                collector.collect(name, makers.get(name, ""), feeds[name] if name in feeds else outputs[name])
+                seen = np.asarray(feeds[name] if name in feeds else outputs[name]).view()
+                seen.flags.writeable = False  # it may be the caller's own array
+                collector.collect(name, makers.get(name, ""), seen)
         return outputs
 
     return feed

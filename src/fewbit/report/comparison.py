@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fewbit.core.writing import writing
 from fewbit.errors import OutputError
-from fewbit.graph.files import writing
 from fewbit.report.tables import dumps, number, percent, plain, short, small, table
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewbit.core.plan import Plan
-from fewbit.graph.files import save_model, writing
+from fewbit.core.writing import writing
+from fewbit.graph.files import save_model
 from fewbit.graph.model import Model
 from fewbit.report.summary import QuantReport
 
