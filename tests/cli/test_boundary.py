@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fewbit.cli import app, main
-from fewbit.errors import EngineError, FewbitWarning, UsageError
+from fewbit.errors import BadSample, EngineError, FewbitWarning, UsageError
 from tests.cli.conftest import Cli, golden
 
 
@@ -124,9 +124,13 @@ def test_other_warnings_are_left_to_python(cli: Cli, monkeypatch: pytest.MonkeyP
 
 
 def test_the_process_is_left_as_it_was(cli: Cli) -> None:
-    before = signal.getsignal(signal.SIGTERM), warnings.showwarning, list(warnings.filters)
+    def state() -> tuple[object, ...]:
+        signals = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+        return signals, warnings.showwarning, list(warnings.filters), sys.stdout
+
+    before = state()
     cli("--version")
-    assert (signal.getsignal(signal.SIGTERM), warnings.showwarning, list(warnings.filters)) == before
+    assert state() == before
 
 
 def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +141,25 @@ def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
     instead(monkeypatch, text="much")
     monkeypatch.setattr(sys, "stdout", Gone())
     assert main(["x"]) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["targets"], ["targets", "--json"], ["--help"], ["--version"]], ids=" ".join)
+def test_a_full_disk_under_stdout_is_said(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "fewbit", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+
+
+def test_other_files_are_not_taken_for_stdout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, OSError(28, "No space left on device"))
+    done = cli("x")
+    assert done.code == 1 and "stdout" not in done.err and "please report it" in done.err
+
+
+def test_words_of_python_are_said_as_flags(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, BadSample("cannot be read; or use skip_bad to leave it out"))
+    assert cli("x").err == "error: cannot be read; or use --skip-bad to leave it out\n"
 
 
 def test_a_terminal_without_our_letters_gets_question_marks(monkeypatch: pytest.MonkeyPatch) -> None:

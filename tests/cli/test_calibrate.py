@@ -48,9 +48,12 @@ def test_calibrate_takes_settings(cli: Cli, net: Path, data: Path, tmp_path: Pat
 
 def test_apply_makes_what_quantize_makes(cli: Cli, net: Path, plan: Path, quantized: Path, tmp_path: Path) -> None:
     done = cli("apply", net, plan, "-o", tmp_path / "q.onnx")
-    assert done.code == 0 and done.out.startswith(f"wrote {tmp_path / 'q.onnx'} and {tmp_path / 'q.plan.json'}: ")
     from fewbit import api
+    from fewbit.report.tables import size
 
+    assert done.code == 0 and done.out.startswith(
+        f"wrote {tmp_path / 'q.onnx'} and {tmp_path / 'q.plan.json'}: weights {size(api.load(net).nbytes)} -> "
+    )
     made, other = (api.load(p, allow_quantized=True) for p in (tmp_path / "q.onnx", quantized))
     assert made.digest() == other.digest()
 
@@ -66,6 +69,7 @@ def test_an_edited_range_is_honoured(cli: Cli, net: Path, plan: Path, tmp_path: 
 def test_apply_in_json_and_quiet(cli: Cli, net: Path, plan: Path, tmp_path: Path) -> None:
     found = json.loads(cli("apply", net, plan, "-o", tmp_path / "q.onnx", "--json").out)
     assert found["output"] == str(tmp_path / "q.onnx") and found["size_quantized"] < found["size_float"]
+    assert found["size_float"] == json.loads(cli("quantize", net, "--dry-run", "--json").out)["size_float"]
     assert cli("apply", net, plan, "-o", tmp_path / "q.onnx", "--quiet").said == ""
 
 

@@ -24,7 +24,7 @@ def test_the_demo_shows_it_all_and_keeps_it(cli: Cli, tmp_path: Path, monkeypatc
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     done = cli("demo", "--save", tmp_path / "kept")
     assert done.code == 0, done.err
-    for word in ("size", "layers", "accuracy float", "accuracy int8", "agreement", "worst layers", "ratio to float"):
+    for word in ("weights", "layers", "accuracy float", "accuracy int8", "agreement", "worst layers", "ratio to float"):
         assert word in done.out
     assert "pip install 'fewbit[openvino]'" in done.out and done.out.endswith(f"kept in {tmp_path / 'kept'}\n")
     names = sorted(p.name for p in (tmp_path / "kept").iterdir())

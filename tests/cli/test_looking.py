@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fewbit import api
 from fewbit.api import TARGETS
 from fewbit.cli.benchmark import read_sizes
 from fewbit.data.demo import DEMO_MODEL
@@ -83,13 +85,55 @@ def test_benchmark_times_both_at_each_size(cli: Cli, net: Path, quantized: Path)
 
 def test_benchmark_profiles_layers(cli: Cli, net: Path, quantized: Path) -> None:
     words = ["benchmark", quantized, "--against", net, "--profile", *QUICK]
-    assert "most time lost first" in cli(*words).out
-    assert json.loads(cli(*words, "--json").out)["profile"]["rows"]
+    assert "\n\nprofile, batch 1\nlayers, " in cli(*words).out
+    found = json.loads(cli(*words, "--json").out)["profile"]
+    assert found["rows"] and found["batch"] == 1
+
+
+def test_the_profile_is_of_the_last_batch_size(
+    cli: Cli, net: Path, quantized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    real = api.profile
+
+    def profile(*args: Any, batch_size: int, **words: Any) -> Any:
+        heard.append(batch_size)
+        return real(*args, batch_size=batch_size, **words)
+
+    monkeypatch.setattr(api, "profile", profile)
+    out = cli("benchmark", quantized, "--against", net, "--profile", "--batch-sizes", "1,3", *QUICK).out
+    assert "\n\nprofile, batch 3\nlayers, " in out and heard == [3]
 
 
 def test_benchmark_feeds_data_if_given(cli: Cli, net: Path, tmp_path: Path) -> None:
     done = cli("benchmark", net, "--data", tmp_path / "none.npz", *QUICK)
     assert done.code == 1 and "none.npz" in done.err
+
+
+def test_benchmark_reads_data_as_it_is_told(
+    cli: Cli, net: Path, quantized: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[dict[str, Any]] = []
+    real = {name: getattr(api, name) for name in ("benchmark", "profile")}
+    for name in real:
+
+        def call(*args: Any, _name: str = name, **words: Any) -> Any:
+            heard.append(words)
+            return real[_name](*args, **words)
+
+        monkeypatch.setattr(api, name, call)
+    file = tmp_path / "c.toml"
+    file.write_text("[data]\nbatch_size = 7\nshuffle = true\n")
+    words = ["--data", data, "--config", file, "--seed", 5, "--batch-sizes", "1,4", "--profile", *QUICK]
+    done = cli("benchmark", quantized, "--against", net, *words)
+    assert done.code == 0, done.err
+    assert [(w["shuffle"], w["seed"], w["batch_size"]) for w in heard] == [(True, 5, 4)] * 2
+    assert cli("benchmark", net, "--batch-size", 2).code == 2  # it is --batch-sizes here
+
+
+def test_benchmark_has_no_use_for_data_settings_without_data(cli: Cli, net: Path) -> None:
+    done = cli("benchmark", net, "--seed", 5)
+    assert done.code == 2 and "--seed says how data is read; give it with --data PATH" in done.err
 
 
 def test_a_profile_needs_two_networks(cli: Cli, net: Path) -> None:

@@ -43,7 +43,8 @@ def test_json_is_one_document(cli: Cli, net: Path, data: Path, tmp_path: Path) -
 
 def test_without_verify_nothing_is_measured(cli: Cli, net: Path, data: Path, tmp_path: Path) -> None:
     done = cli("quantize", net, "-o", tmp_path / "q.onnx", "--data", data, "--no-verify", "--json")
-    assert json.loads(done.out)["report"] is None
+    report = json.loads(done.out)["report"]
+    assert (report["latency"], report["cosine"]) == (None, None)
 
 
 def test_ranges_at_run_time_need_no_data(cli: Cli, net: Path, tmp_path: Path) -> None:
@@ -173,6 +174,7 @@ def test_no_model_is_said(cli: Cli, data: Path, tmp_path: Path, content: bytes |
 def test_a_quantized_network_is_refused(cli: Cli, quantized: Path, data: Path, tmp_path: Path) -> None:
     done = cli("quantize", quantized, "-o", tmp_path / "q.onnx", "--data", data)
     assert done.code == 1 and "is quantized already" in done.err and names(tmp_path) == []
+    assert "allow_quantized" not in done.err and "use inspect, compare, evaluate or benchmark" in done.err
 
 
 @pytest.mark.parametrize(
@@ -228,6 +230,15 @@ def test_progress_of_something_else_is_refused(cli: Cli, net: Path, data: Path, 
     shutil.copy(data, tmp_path / "q.onnx.calib")
     done = cli("quantize", net, "-o", tmp_path / "q.onnx", "--data", data, "--resume")
     assert done.code == 1 and "not a checkpoint of fewbit" in done.err and names(tmp_path) == ["q.onnx.calib"]
+    assert "goes on from there" not in done.err and len(done.err.splitlines()) == 1
+
+
+def test_progress_that_would_have_to_be_unpickled_is_refused_without_a_word_of_numpy(
+    cli: Cli, net: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "q.onnx.calib").write_bytes(b"garbage" * 9)
+    done = cli("quantize", net, "-o", tmp_path / "q.onnx", "--data", data, "--resume")
+    assert done.code == 1 and "not a checkpoint of fewbit" in done.err and "pickle" not in done.err
 
 
 # -- warnings -------------------------------------------------------------------------------------------------------

@@ -95,3 +95,23 @@ def test_an_interrupted_calibration_goes_on_to_the_same_result(place: Path, net:
     assert names(place / "out") == ["q.onnx", "q.plan.json", "r.onnx", "r.plan.json"]
     resumed, whole = ((place / "out" / f"{n}.plan.json").read_text() for n in "qr")
     assert resumed == whole
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(2, 130, "interrupted"), (15, 143, "terminated")])
+@pytest.mark.parametrize("error", ["ImportError('in C')", "fewbit.errors.EngineError('in C')"])
+def test_a_signal_counts_whatever_it_turns_into(number: int, code: int, word: str, error: str) -> None:
+    """As compiled code does it that is stopped in its import."""
+    script = f"""
+import os, sys, fewbit.errors
+from fewbit.cli import app, main
+class Command:
+    def main(self, **_):
+        try:
+            os.kill(os.getpid(), {number})
+        except BaseException:
+            raise {error}
+app.command = Command
+sys.exit(main(["x"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"{word}\n")

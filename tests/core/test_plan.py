@@ -159,6 +159,16 @@ def test_left_out_entries_have_defaults():
             r"'x' belongs to group 'z', which itself belongs to group 'y'",
         ),
         ({"values__z__spec__bits": 4}, r"value 'z' has another format or role than its group 'y'"),
+        (
+            {"values__w__range": [-1, 1]},
+            r"value 'w' has a range, but it is a weight: .*from the weight itself; remove it",
+        ),
+        (
+            {"nodes__relu__absorbed_by": "cnov"},
+            r"'relu' is absorbed by 'cnov'; unknown layer 'cnov'; did you mean 'conv'",
+        ),
+        ({"nodes__relu__absorbed_by": "relu"}, r"'relu' is absorbed by 'relu'; unknown layer"),
+        ({"nodes__relu__absorbed_by": "softmax"}, r"'relu' is absorbed by 'softmax', which stays float"),
         ({"nodes__conv": 1}, r"node 'conv' is 1; it must be an object"),
         ({"nodes__conv__quantized": ...}, r"node 'conv' lacks the key 'quantized'"),
         ({"nodes__conv__quantized": "yes"}, r"node 'conv': quantized is 'yes'; it must be true or false"),
@@ -208,6 +218,17 @@ def test_a_number_of_thousands_of_digits_is_no_plan(tmp_path):
     (tmp_path / "plan.json").write_text('{"fewbit_plan": ' + "1" * 5000 + "}")
     with pytest.raises(PlanError, match=r"plan\.json is not valid JSON"):
         Plan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_replaces_files_only_and_touches_no_neighbour(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="pipe: it is not a file"):
+        PLAN.save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / ".p.json.part").write_text("mine")
+    PLAN.save(tmp_path / "p.json")
+    assert sorted(os.listdir(tmp_path)) == [".p.json.part", "p.json", "pipe"]
+    assert (tmp_path / ".p.json.part").read_text() == "mine"
 
 
 def test_a_plan_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
@@ -276,6 +297,7 @@ def test_impossible_ranges_are_refused():
 
 def test_layers_can_be_turned_to_float():
     plan = PLAN.keep_float(["conv"], "it hurts")
-    assert plan.nodes["conv"] == NodePlan(False, "it hurts") and plan.nodes["relu"] == PLAN.nodes["relu"]
+    assert plan.nodes["conv"] == plan.nodes["relu"] == NodePlan(False, "it hurts")  # relu was merged into conv
+    assert plan.nodes["softmax"] == PLAN.nodes["softmax"] and Plan.from_json(plan.to_json()) == plan
     with pytest.raises(UnknownName, match="unknown layer 'cnov'; did you mean 'conv'"):
         PLAN.keep_float(["cnov"], "")

@@ -150,8 +150,63 @@ def test_an_input_may_be_called_labels():
     assert set(next(iter(source)).feeds) == {"x", "labels"}
 
 
-def test_one_input_takes_any_key():
-    np.testing.assert_array_equal(fed(open_data({"whatever": X}, VECTOR)), X)
+def test_one_input_takes_another_key_and_says_so(tmp_path):
+    with pytest.warns(FewbitWarning, match="the dict: 'whatever' is fed to 'x', the only input of the model"):
+        np.testing.assert_array_equal(fed(open_data({"whatever": X}, VECTOR)), X)
+    np.savez(tmp_path / "a.npz", X)  # as arr_0, which says nothing
+    np.testing.assert_array_equal(fed(open_data(tmp_path / "a.npz", VECTOR)), X)
+
+
+@pytest.mark.parametrize("key", ["imgae", "images", "Image"])
+def test_the_one_input_mistyped_is_an_error(key, tmp_path):
+    np.savez(tmp_path / "x.npz", **{key: X})
+    for data in ({key: X}, {key: X, "labels": np.arange(7)}, tmp_path / "x.npz"):
+        with pytest.raises(UnknownName, match=rf"unknown input name '{key}'.*did you mean 'image'\?.*It is a key of"):
+            open_data(data, [tensor("image", "N", 3)])
+
+
+SCALED = [tensor("x", "N", 3), tensor("scale")]
+
+
+@pytest.mark.parametrize("save", [None, np.savez, np.savez_compressed])
+def test_a_scalar_input_is_given_once(save, tmp_path):
+    data = {"x": X, "scale": np.float32(0.5)}
+    if save:
+        save(tmp_path / "x.npz", **data)
+    source = open_data(tmp_path / "x.npz" if save else data, SCALED)
+    batches = list(source)
+    assert len(batches) == len(source) == source.samples == 7
+    assert all(b.feeds["scale"] == 0.5 and b.feeds["scale"].shape == () for b in batches)
+    np.testing.assert_array_equal(fed(batches), X)
+    assert source.digest() == open_data(data, SCALED).digest()
+    assert source.digest() != open_data({"x": X, "scale": 0.25}, SCALED).digest()
+
+
+def test_a_scalar_input_is_given_for_each_sample():
+    batches = list(open_data({"x": X, "scale": np.arange(7)}, SCALED))
+    assert [float(b.feeds["scale"]) for b in batches] == list(range(7))
+    with pytest.raises(DataError, match="different numbers of samples: 'x' has 7, 'scale' has 6"):
+        open_data({"x": X, "scale": np.arange(6)}, SCALED)
+    with pytest.raises(ConfigError, match=r"'scale'.* has no batch axis, so 2 samples cannot share a batch"):
+        open_data({"x": X, "scale": 1}, SCALED, DataConfig(batch_size=2))
+
+
+def test_a_network_of_scalars(tmp_path):
+    np.save(tmp_path / "s.npy", np.float32(0.5))
+    for data in (np.float32(0.5), {"scale": 0.5}, tmp_path / "s.npy"):
+        (batch,) = open_data(data, [tensor("scale")])
+        assert batch.feeds["scale"] == np.float32(0.5) and batch.feeds["scale"].shape == ()
+
+
+def test_a_state_is_given_once(tmp_path):
+    state = rows(2, 1, 4)
+    inputs = [tensor("x", "N", 3), tensor("h", 2, "N", 4)]
+    np.savez_compressed(tmp_path / "x.npz", x=X, h=state)
+    for data in ({"x": X, "h": state}, tmp_path / "x.npz"):
+        batches = list(open_data(data, inputs))
+        assert len(batches) == 7 and all(np.array_equal(b.feeds["h"], state) for b in batches)
+    with pytest.raises(DataError, match="axis 0 is 3, not 2"):
+        list(open_data({"x": X, "h": rows(3, 1, 4)}, inputs))
 
 
 def test_unknown_name():

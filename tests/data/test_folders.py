@@ -26,7 +26,7 @@ def buffers(root, *arrays):
     [
         (["cat/a", "dog/b", "cat/c"], [0, 1, 0]),
         (["7/a", "10/b"], [7, 10]),
-        (["7/a", "x/b"], [0, 1]),
+        (["7a/a", "x/b"], [0, 1]),
         (["n/deep/a", "m/b"], [1, 0]),
         (["a", "cat/b"], None),
         (["03_5.png"], None),
@@ -35,6 +35,20 @@ def buffers(root, *arrays):
 def test_class_labels(files, labels):
     found = class_labels([Path(f) for f in files])
     assert (found is None and labels is None) or found.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["7/a", "x/b"], r"folders are named by numbers, like '7', but not 'x'; name every folder by its class number"),
+        ([f"{n}/a" for n in (*"0123", *"abcdefg")], r"like '0', but not 'a', 'b', 'c', 'd', 'e' and 2 more;"),
+        (["1/a", "-1/a"], r"like '1', but not '-1';"),
+        (["1/a", "01/a", "2/a"], r"several class folders stand for one class number: '01', '1'; keep one for each"),
+    ],
+)
+def test_class_folders_that_cannot_be_numbered(files, says):
+    with pytest.raises(DataError, match=says):
+        class_labels([Path(f) for f in files])
 
 
 def test_class_folders(tmp_path):

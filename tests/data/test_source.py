@@ -59,6 +59,44 @@ def test_function(name, module):
         np.testing.assert_array_equal(fed(source), X)
 
 
+def test_a_function_itself():
+    made = []
+
+    def generator():
+        made.append(1)
+        yield from (X[:2], X[2:])
+
+    for function in (generator, lambda: X, lambda: {"x": X}):
+        source = open_data(function, VECTOR)
+        for _ in range(2):
+            np.testing.assert_array_equal(fed(source), X)
+    assert len(made) == 2  # one a pass
+
+
+def test_a_class_is_called_too():
+    class Items:
+        def __getitem__(self, i):
+            return [X[:2], X[2:]][i]
+
+        def __len__(self):
+            return 2
+
+    for data in (Items, Items()):
+        np.testing.assert_array_equal(fed(open_data(data, VECTOR)), X)
+
+
+def test_a_function_that_fails():
+    def failing():
+        raise RuntimeError("no disk")
+
+    with pytest.raises(DataError, match=r"the function .*failing raised RuntimeError: no disk"):
+        open_data(failing, VECTOR)
+    with pytest.raises(DataError, match=r"the function .*<lambda> raised TypeError: .*missing 1 required"):
+        open_data(lambda path: X, VECTOR)
+    with pytest.raises(DataError, match=r"what the function .* returned, 7, cannot be used as data"):
+        open_data(lambda: 7, VECTOR)
+
+
 def test_function_is_called_once_a_pass(module):
     source = open_data(f"{module}:generator", VECTOR)
     list(source), list(source)

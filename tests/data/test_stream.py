@@ -192,7 +192,15 @@ def test_mappings():
     batch = next(iter(open_data(items, PAIR)))
     assert batch.feeds["a"].shape == (4, 2)
     assert batch.labels.tolist() == [0, 1, 2, 3]
-    assert next(iter(open_data([{"image": X}], VECTOR))).feeds["x"].shape == (7, 3)
+    with pytest.warns(FewbitWarning, match="item 0: 'image' is fed to 'x', the only input") as given:
+        assert len(list(open_data([{"image": X}, {"image": X}], VECTOR))) == 2
+    assert len(given) == 1
+
+
+def test_scalars_come_with_each_item():
+    items = [{"x": x, "scale": np.float32(i)} for i, x in enumerate(X)]
+    batches = list(open_data(items, [*VECTOR, tensor("scale")]))
+    assert [float(b.feeds["scale"]) for b in batches] == list(range(7))
 
 
 def test_mappings_that_do_not_fit():

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from fewbit.core.params import weight_params
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
+from fewbit.engines import open_runner
 from fewbit.graph.files import to_bytes
 from fewbit.graph.model import Model, const
 from tests.graph.emitted import convolve, fake_bias, fake_weight, message, quantized, reference, steps, stored
@@ -182,6 +183,30 @@ def test_a_tied_weight_along_one_axis_is_stored_once():
     model = load(tied())
     out = quantized(model, plan_for(model))
     assert sum(n.endswith("_q") or "_q_" in n for n in out.graph.initializers) == 1
+
+
+def twins(op: str) -> onnx.ModelProto:
+    """x → op(w, b0), op(w, b1) → Concat: one input and one weight for both."""
+    nodes = [node(op, f"x w b{i}", f"c{i}", f"{op}{i}", **({} if op == "Gemm" else {"pads": [1] * 4})) for i in (0, 1)]
+    size, kernel = ([], []) if op == "Gemm" else ([16, 16], [3, 3])
+    return proto([*nodes, node("Concat", "c0 c1", "y", axis=1)],
+                 [info("x", [1, 32, *size])], [info("y", [1, 64, *size])],
+                 {"w": weight(32, 32, *kernel), "b0": weight(32), "b1": weight(32, seed=1)})  # fmt: skip
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "Gemm"])
+def test_layers_that_share_input_and_weight_are_right_in_openvino(op):
+    pytest.importorskip("openvino")
+    model = load(twins(op))
+    plan = plan_for(model)
+    out = quantized(model, plan)
+    feeds = feeds_for(model)
+    ours, theirs = run(out, feeds)["y"], open_runner("openvino", out).run(feeds)["y"]
+    assert steps(ours, theirs, plan.params("y")) <= 1.001
+    assert (ours == theirs).mean() > 0.999
+    kept = [n for n in out.graph.initializers if n.startswith("w_q")]
+    assert len(kept) == 2
+    np.testing.assert_array_equal(stored(out, kept[0]), stored(out, kept[1]))
 
 
 def test_a_tied_weight_along_two_axes_is_stored_twice():

@@ -9,12 +9,14 @@ from onnx import TensorProto, numpy_helper
 
 from fewbit.core.plan import NodePlan, Plan, ValuePlan
 from fewbit.core.spec import QuantSpec
-from fewbit.errors import NotCalibrated, PlanError
+from fewbit.core.target import OpRule
+from fewbit.errors import ModelError, NotCalibrated, PlanError
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.files import to_bytes
 from tests.graph.emitted import convolve, fake_bias, fake_weight, quantized, steps, stored
 from tests.models import (
     NETWORKS,
+    TARGET,
     branches,
     conv_relu,
     depthwise,
@@ -126,7 +128,7 @@ def test_outputs_that_nobody_uses_leave_no_trace():
     model = load(proto(nodes, [info("x", [1, 3, 4, 4])], [info("y", [1, 2, 4, 4])], weights))
     plan = plan_for(model)
     for name in ("p", "spare"):
-        nodes = {**plan.nodes, "split": NodePlan(True, "", ("act", "keep"), ("same", "same"))}
+        nodes = {**plan.nodes, "split": NodePlan(True, "", ("act",), ("same", "same"))}
         plan = replace(plan, nodes=nodes, values={**plan.values, name: replace(plan.values["c"], group="c")})
     out = quantized(model, plan)
     assert not [n for n in out.nodes if "spare" in n.name]
@@ -246,3 +248,50 @@ def test_two_weights_with_one_scale_each_are_told_apart():
     model = load(depthwise())
     out = quantized(model, plan_for(model))
     assert {"wd_q", "wp_q", "bd_q", "bp_q"} <= set(out.graph.initializers)
+
+
+@pytest.mark.parametrize(("index", "name", "mode"), [(0, "w", "naive"), (1, "b", "naive"), (0, "w", "none")])
+def test_nan_in_a_weight_is_told_when_it_is_quantized(index, name, mode):
+    made = conv_relu()
+    target = replace(TARGET, dynamic=(OpRule("Conv", ("act", "weight"), ("float",), core=True),))
+    plan = plan_for(load(made), target=target, calib_mode=mode)
+    assert plan.values["x"].spec.dynamic == (mode == "none")
+    broken = numpy_helper.to_array(made.graph.initializer[index]).copy()
+    broken.flat[0] = np.nan
+    made.graph.initializer[index].CopyFrom(numpy_helper.from_array(broken, name))
+    with pytest.raises(ModelError, match=f"weight '{name}' of layer 'conv' holds NaN or infinity"):
+        emit_qdq(load(made), plan)
+
+
+def edited(plan: Plan, *, node: dict | None = None, **values: dict | None) -> Plan:
+    """The plan with changes, by way of its JSON; None removes a value."""
+    found = plan.to_json()
+    found["nodes"]["conv"] |= node or {}
+    for name, change in values.items():
+        if change is None:
+            del found["values"][name]
+        else:
+            found["values"][name]["spec"] |= change
+    return Plan.from_json(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"w": {"axis": 4}}, r"weight 'w' has 4 axes; the plan puts its scales along axis 4"),
+        ({"w": {"axis": -5}}, r"along axis -5"),
+        ({"w": None}, r"layer 'conv' reads 'w' as a weight, but the plan has no value of that name"),
+        (
+            {"node": {"roles": ["act", "weight"]}},
+            r"layer 'conv' has 3 inputs; its roles are \['act', 'weight'\], not one",
+        ),
+        ({"node": {"roles": []}}, r"layer 'conv' has 3 inputs; its roles are \[\]"),
+        ({"node": {"roles": ["act", "weight", "bias", "keep"]}}, r"has 3 inputs; its roles are"),
+    ],
+)
+def test_edits_that_would_have_no_effect_are_refused(change, says):
+    model = load(conv_relu())
+    plan = plan_for(model)
+    assert to_bytes(emit_qdq(model, edited(plan))) == to_bytes(emit_qdq(model, plan))
+    with pytest.raises(PlanError, match=says):
+        emit_qdq(model, edited(plan, **change))

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
-from fewbit.graph.facts import facts, reduce_axis, weight_axis
+from fewbit.errors import ModelError
+from fewbit.graph.facts import check_finite_weights, facts, reduce_axis, weight_axis
 from tests.models import branches, conv_relu, depthwise, gemm, info, load, matmul, node, proto, weight
 
 
@@ -74,3 +76,16 @@ def test_bodies_are_no_facts():
 def test_a_weight_of_too_few_axes_has_no_channels():
     made = proto([node("Gemm", "x w", "y", "fc")], [info("x", [3, 4])], [info("y", None)], {"w": weight(4)})
     assert facts(load(made).node("fc")).channels is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(bad):
+    made = conv_relu()
+    broken = weight(4, 3, 3, 3)
+    broken[1, 2, 0, 0] = bad
+    made.graph.initializer[0].CopyFrom(numpy_helper.from_array(broken, "w"))
+    model = load(made)
+    for name in ("w", "w@conv"):
+        with pytest.raises(ModelError, match=r"weight 'w' of layer 'conv' holds NaN or infinity; repair the model"):
+            check_finite_weights(model, ["b", name])
+    check_finite_weights(model, ["b", "x", "y", "not there"])

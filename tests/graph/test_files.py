@@ -280,6 +280,32 @@ def test_a_link_that_leaves_the_folder_is_refused_and_one_inside_is_not(tmp_path
     assert load_model(external(inner, location="fine")).parameters == 256
 
 
+def test_a_model_behind_a_link_finds_its_data_where_it_is(tmp_path):
+    store, links = tmp_path / "store", tmp_path / "links"
+    store.mkdir()
+    links.mkdir()
+    (links / "net.onnx").symlink_to(external(store))
+    np.testing.assert_array_equal(load_model(links / "net.onnx").graph.initializers["w"].const_value, weight(32, 8))
+    (links / "m.data").symlink_to(store / "m.data")  # a link too, as stores of models have it
+    assert load_model(links / "net.onnx").parameters == 256
+    (links / "m.data").unlink()
+    (links / "m.data").write_bytes(bytes(1024))  # beside the link comes first
+    assert not load_model(links / "net.onnx").graph.initializers["w"].const_value.numpy().any()
+
+
+def test_a_link_to_a_model_opens_no_other_folder(tmp_path):
+    store, links = tmp_path / "store", tmp_path / "links"
+    store.mkdir()
+    links.mkdir()
+    (tmp_path / "secret").write_bytes(bytes(1024))
+    (links / "net.onnx").symlink_to(external(store, location="../secret"))
+    with pytest.raises(UnsafePath, match="outside of the model's folder"):
+        load_model(links / "net.onnx")
+    (links / "net2.onnx").symlink_to(external(store, location="none.data"))
+    with pytest.raises(ModelFormatError, match=r"data file 'none.data' of weight 'w' is missing"):
+        load_model(links / "net2.onnx")
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [

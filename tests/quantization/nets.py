@@ -38,9 +38,16 @@ TOY = Target(
 """Rows that a test can foresee; the real tables move with what is measured."""
 
 
-def net(nodes: str, outputs: str = "float[N, C, H, W] y", *, seed: int = 0, **weights: tuple[int, ...]) -> Model:
-    """Parse nodes into a model with input `x` (N×4×8×8) and normal random weights of the given shapes."""
-    text = f'<ir_version: 8, opset_import: ["" : 17]> toy (float[N, 4, 8, 8] x) => ({outputs}) {{ {nodes} }}'
+def net(
+    nodes: str,
+    outputs: str = "float[N, C, H, W] y",
+    *,
+    inputs: str = "float[N, 4, 8, 8] x",
+    seed: int = 0,
+    **weights: tuple[int, ...],
+) -> Model:
+    """Parse nodes into a model with normal random weights of the given shapes."""
+    text = f'<ir_version: 8, opset_import: ["" : 17]> toy ({inputs}) => ({outputs}) {{ {nodes} }}'
     proto = parser.parse_model(text)
     rng = np.random.default_rng(seed)
     for name, shape in weights.items():

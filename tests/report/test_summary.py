@@ -69,7 +69,7 @@ def test_a_bad_result_is_told_loudly() -> None:
         ({"latency": timing(1.3)}, ["SLOWER THAN FLOAT", "1.30x its latency"]),
         ({"latency": timing(1.0)}, ["NOT FASTER THAN FLOAT"]),
         ({"latency": timing(1.05, 0.95)}, ["NOT FASTER THAN FLOAT"]),
-        ({"latency": timing(2.0), "slowest": SLOWEST}, ["lost in x_q (+40 us), conv1 (+20 us)."]),
+        ({"latency": timing(2.0), "slowest": SLOWEST}, ["lost in conv1 (+20 us)."]),
         ({"size_quantized": 102_000_000}, ["NOT SMALLER"]),
         ({"integer": ()}, ["NOTHING WAS QUANTIZED", "all 5 layers"]),
     ],
@@ -105,6 +105,18 @@ def test_what_was_not_measured_is_said() -> None:
 )
 def test_advice(change: dict[str, Any], words: str) -> None:
     assert any(words in a for a in replace(GOOD, **change).advice())
+
+
+@pytest.mark.parametrize("bits", [4, 16])
+@pytest.mark.parametrize("change", [{"cosine": 0.5, "suspects": ("fc",)}, {"latency": timing(2)}], ids=["off", "slow"])
+def test_other_bits_than_8_are_the_first_thing_to_undo(bits: int, change: dict[str, Any]) -> None:
+    report = replace(GOOD, config={"bit_num": bits}, **change)
+    assert "bit_num = 8" in report.advice()[0] and sum("bit_num" in a for a in report.advice()) == 1
+
+
+def test_a_frame_without_advice_has_no_heading_for_it() -> None:
+    report = replace(GOOD, size_quantized=102_000_000)
+    assert report.advice() == [] and "NOT SMALLER" in report.text() and "What to try" not in report.text()
 
 
 def test_advice_names_only_layers_that_are_integer() -> None:

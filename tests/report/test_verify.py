@@ -73,3 +73,30 @@ def test_a_slow_network_names_its_layers(data: list[Batch], monkeypatch: pytest.
 def test_no_batch_is_an_error() -> None:
     with pytest.raises(EmptyData, match="no batch to check"):
         verify_quantized(model(chain()), quantized(0.05), PLAN, [], Slow)
+
+
+def test_a_float_network_that_answers_with_nan_is_to_blame_itself(
+    data: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Slow.run
+
+    def broken(self: Slow, feeds: Feeds) -> Any:
+        return {k: x * np.float32(np.nan) for k, x in plain(self, feeds).items()}
+
+    monkeypatch.setattr(Slow, "run", broken)
+    r = verify(data, 0.0, 0.05, monkeypatch)
+    assert r.off and r.worst == () and r.suspects == ()
+    assert r.warnings == (
+        "the float network itself answers with NaN or inf on onnxruntime; no layer is to blame for that",
+    )
+
+
+def test_nan_of_the_quantized_network_alone_names_layers(data: list[Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Slow.run
+
+    def broken(self: Slow, feeds: Feeds) -> Any:
+        return {k: x * np.float32(np.nan if self.integer else 1) for k, x in plain(self, feeds).items()}
+
+    monkeypatch.setattr(Slow, "run", broken)
+    r = verify(data, 0.0, 0.05, monkeypatch)
+    assert r.off and r.worst and r.warnings == ()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fewbit.cli.given import FloatModel, Json, Output, Quiet, output_file
+from fewbit.cli.given import FloatModel, Json, Output, Quiet
+from fewbit.cli.outputs import output_file
 from fewbit.cli.screen import answer
 
 
@@ -27,14 +28,14 @@ def run(
     from fewbit.report.quantized import plan_path
     from fewbit.report.tables import size
 
-    out = output_file(output, model, plan)
-    fused = api.fuse(api.load(model))
-    made = api.apply(fused, plan)
+    out = output_file(output, model, plan, network=True)
+    given = api.load(model)
+    made = api.apply(api.fuse(given), plan)
     made.save(out)
     beside = plan_path(out)
-    found = {"output": str(out), "plan": str(beside), "size_float": fused.nbytes, "size_quantized": made.nbytes}
+    found = {"output": str(out), "plan": str(beside), "size_float": given.nbytes, "size_quantized": made.nbytes}
     answer(
-        lambda: f"wrote {out} and {beside}: {size(fused.nbytes)} -> {size(made.nbytes)}",
+        lambda: f"wrote {out} and {beside}: weights {size(given.nbytes)} -> {size(made.nbytes)}",
         lambda: found,
         json=json,
         quiet=quiet,

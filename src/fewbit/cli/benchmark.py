@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fewbit.cli.given import AnyModel, Data, Engine, Json
+from fewbit.cli.flags import flag, with_flags
+from fewbit.cli.given import AnyModel, Config, Data, Engine, Json, data_words
 from fewbit.cli.screen import answer
+from fewbit.config import DataConfig
 from fewbit.errors import UsageError
 
 
+@with_flags(DataConfig, without=("batch_size",))
 def run(
     *,
     model: AnyModel,
@@ -23,6 +26,7 @@ def run(
     threads: Annotated[int, typer.Option(min=1, metavar="INT", help="Cores that one run may use.")] = 1,
     engine: Engine = "onnxruntime",
     data: Data = None,
+    config: Config = None,
     warmup: Annotated[int, typer.Option(min=0, metavar="INT", help="Runs that do not count.")] = 5,
     min_time: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long each network is timed at each batch size.")
@@ -31,6 +35,7 @@ def run(
         bool, typer.Option("--profile", help="Time every layer as well, float and integer side by side.")
     ] = False,
     json: Json = False,
+    words: dict[str, Any],
 ) -> None:
     """Time a network, in turns with the float network.
 
@@ -42,6 +47,10 @@ def run(
     sizes = read_sizes(batch_sizes)
     if profile and against is None:
         raise UsageError("--profile puts two networks side by side; give the float one with --against FLOAT")
+    if words and data is None:
+        raise UsageError(f"{flag(next(iter(words)))} says how data is read; give it with --data PATH")
+    asked = data_words(config, words)
+    del asked["batch_size"]  # --batch-sizes says it
     found = api.benchmark(
         model,
         against,
@@ -51,14 +60,16 @@ def run(
         engine=engine,
         warmup=warmup,
         min_time=min_time,
+        batch_size=max(sizes),
+        **asked,
     )
-    layers = None
+    layers, batch = None, found.timings[-1].batch  # a network with a fixed batch has its own
     if profile:
         assert against is not None
-        layers = api.profile(model, against, data=data, threads=threads, engine=engine)
+        layers = api.profile(model, against, data=data, batch_size=batch, threads=threads, engine=engine, **asked)
     answer(
-        lambda: "\n\n".join(part.text() for part in (found, layers) if part is not None),
-        lambda: found.to_json() | ({"profile": layers.to_json()} if layers is not None else {}),
+        lambda: found.text() + (f"\n\nprofile, batch {batch}\n{layers.text()}" if layers is not None else ""),
+        lambda: found.to_json() | ({"profile": {"batch": batch, **layers.to_json()}} if layers is not None else {}),
         json=json,
     )
 

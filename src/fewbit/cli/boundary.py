@@ -4,9 +4,11 @@
     wrong flag or verb       error: …; see its --help       2
     Ctrl-C, SIGTERM          interrupted                    130, 143
     reader of stdout gone    (nothing)                      1
+    stdout cannot be written error: cannot write to stdout  1
     anything else            the traceback, and a request to report it      1
 
-Work is unwound in every case, so that temporary files go.
+Work is unwound in every case, so that temporary files go. A signal counts whatever becomes of it on the way: an import
+that it stops inside of compiled code ends as an ImportError.
 """
 
 from __future__ import annotations
@@ -14,19 +16,27 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
-from fewbit.errors import FewbitError, FewbitWarning
+from fewbit.errors import FewbitError, FewbitWarning, OutputError
 
 INTERRUPTED, TERMINATED = 130, 143
+ENDS = {signal.SIGINT: ("interrupted", INTERRUPTED), signal.SIGTERM: ("terminated", TERMINATED)}
 REPORT = "error: this is a bug in fewbit, not in what you did; please report it with the lines above and the command"
+
+FLAGS = {
+    r"\bskip_bad\b": "--skip-bad",
+    r"or load it with allow_quantized=True.*": "or use inspect, compare, evaluate or benchmark, which take either",
+}
+"""Words of the Python interface in messages → what to say on the command line."""
 
 
 class _Terminated(BaseException):
@@ -38,24 +48,62 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no "÷" gets "?", not a traceback
+    came: list[int] = []
     try:
-        with _sigterm(), _warnings():
+        with _signals(came), _warnings(), contextlib.redirect_stdout(_Stdout(sys.stdout)):
             code = _dispatch(words)
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
-        return _end("interrupted", INTERRUPTED)
+        return _end(*ENDS[signal.SIGINT])
     except _Terminated:
-        return _end("terminated", TERMINATED)
-    except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except FewbitError as e:
-        return _end(f"error: {e}", e.exit_code)
-    except Exception:  # the boundary: a bug must end in a message and an exit code, too
+        return _end(*ENDS[signal.SIGTERM])
+    except Exception as e:  # the boundary: a bug must end in a message and an exit code, too
+        if came:
+            return _end(*ENDS[signal.Signals(came[-1])])
+        if isinstance(e, FewbitError):
+            return _end(f"error: {in_flags(str(e))}", e.exit_code)
+        if isinstance(e, BrokenPipeError):
+            return 1
         traceback.print_exc()
         return _end(REPORT, 1)
+
+
+def in_flags(text: str) -> str:
+    """A message with words of the command line in place of those of Python."""
+    for word, flag in FLAGS.items():
+        text = re.sub(word, flag, text)
+    return text
+
+
+class _Stdout:
+    """Stdout, that tells its own failures from those of other files. The first one stays: typer's help tries twice."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.failed: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        return self._told(self.stream.write, text)
+
+    def flush(self) -> None:
+        self._told(self.stream.flush)
+
+    def _told(self, do: Callable[..., Any], *args: str) -> Any:
+        if self.failed is not None:
+            raise self.failed
+        try:
+            return do(*args)
+        except OSError as e:
+            self.failed = e
+            with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            if not isinstance(e, BrokenPipeError):
+                self.failed = OutputError(f"cannot write to stdout: {e.strerror or e}")
+            raise self.failed from None
 
 
 def _dispatch(words: list[str]) -> int:
@@ -85,20 +133,24 @@ def _end(text: str, code: int) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack."""
+def _signals(came: list[int]) -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does; both are noted in `came`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
+        came.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or somebody else's
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -114,7 +166,7 @@ def _warnings() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, FewbitWarning):
-            print(f"warning: {message}", file=sys.stderr, flush=True)
+            print(f"warning: {in_flags(str(message))}", file=sys.stderr, flush=True)
         else:
             others(message, category, filename, lineno, file, line)
 

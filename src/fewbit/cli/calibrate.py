@@ -18,8 +18,8 @@ from fewbit.cli.given import (
     batch_count,
     both_configs,
     needed_data,
-    output_file,
 )
+from fewbit.cli.outputs import output_file
 from fewbit.cli.quantize import checkpoint_of, going_on
 from fewbit.cli.screen import answer, progress
 from fewbit.config import DataConfig, QuantConfig
@@ -48,7 +48,7 @@ def run(
     from fewbit.data import open_data
 
     chosen, reading = both_configs(config, words)
-    out = output_file(output, model)
+    out = output_file(output, model, config, data=data)
     given = api.load(model)
     source = open_data(needed_data(data, "calibrating needs data"), given.inputs, reading)
     fused = api.fuse(given)

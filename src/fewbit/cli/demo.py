@@ -98,7 +98,7 @@ def text(given: Model, made: Quantized, measured: list[OnEngine], layers: Compar
         f"{first.samples:,} others",
         "",
         pairs([
-            ("size", f"{size(given.nbytes)} -> {size(made.nbytes)} ({times(made.nbytes / given.nbytes)})"),
+            ("weights", f"{size(given.nbytes)} -> {size(made.nbytes)} ({times(made.nbytes / given.nbytes)})"),
             ("layers", f"{integer} of {len(made.plan.nodes)} integer, {len(kept)} kept float"),
         ]),
         *(line for g in grouped(kept) for line in wrapped(f"  {g}")),

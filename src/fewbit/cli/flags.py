@@ -30,13 +30,17 @@ OVERRIDE = "GLOB=key:value"
 Verb = Callable[..., Any]
 
 
-def with_flags(*kinds: type) -> Callable[[Verb], Verb]:
-    """Give a verb a flag for each field of these configs; those that were said arrive as the dict `words`."""
+def with_flags(*kinds: type, without: Sequence[str] = ()) -> Callable[[Verb], Verb]:
+    """Give a verb a flag for each field of these configs; those that were said arrive as the dict `words`.
+
+    Args:
+        kinds: of config. without: fields that the verb has no use for.
+    """
 
     def add(verb: Verb) -> Verb:
         own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "words"]
-        hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
-        made = [_parameter(f, hints[f.name], TITLES[kind]) for kind in kinds for f in fields(kind)]
+        hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items() if name not in without}
+        made = [_parameter(f, hints[f.name], TITLES[kind]) for kind in kinds for f in fields(kind) if f.name in hints]
 
         @functools.wraps(verb)
         def call(**given: Any) -> Any:

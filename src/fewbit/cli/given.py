@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewbit.errors import OutputError, UsageError
+from fewbit.errors import UsageError
 
 FloatModel = Annotated[Path, typer.Argument(metavar="MODEL", help="The float network.", show_default=False)]
 AnyModel = Annotated[Path, typer.Argument(metavar="MODEL", help="The network, float or quantized.", show_default=False)]
@@ -38,26 +37,6 @@ Limit = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-
-
-def output_file(out: Path | None, *inputs: Path) -> Path:
-    """Where the result goes; refused now, not after minutes of work, if it cannot go there.
-
-    Raises:
-        UsageError: none was given, or it is one of the inputs. OutputError: no such folder, a folder, not writable.
-    """
-    if out is None:
-        raise UsageError("there is no output; give one with -o FILE")
-    for given in inputs:
-        if out.exists() and given.exists() and out.samefile(given):
-            raise UsageError(f"the output {out} is the input itself; give it another name")
-    if out.is_dir():
-        raise OutputError(f"cannot write {out}: it is a folder")
-    if not out.parent.is_dir():
-        raise OutputError(f"cannot write {out}: there is no folder {out.parent}")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {out}: no permission in the folder {out.parent}")
-    return out
 
 
 def needed_data(data: str | None, why: str) -> str:

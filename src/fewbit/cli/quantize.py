@@ -22,8 +22,8 @@ from fewbit.cli.given import (
     batch_count,
     both_configs,
     needed_data,
-    output_file,
 )
+from fewbit.cli.outputs import output_file
 from fewbit.cli.screen import answer, progress, say
 from fewbit.config import DataConfig, QuantConfig
 from fewbit.errors import FewbitWarning
@@ -63,7 +63,7 @@ def run(
         seen = rehearse(api.load(model), chosen)
         answer(seen.text, seen.to_json, json=json)
         return
-    out = output_file(output, model)
+    out = output_file(output, model, config, data=data, network=True)
     given = api.load(model)
     source = None
     if data is not None or chosen.calib_mode != "none":
@@ -94,11 +94,11 @@ def checkpoint_of(out: Path) -> Path:
 
 @contextlib.contextmanager
 def going_on(checkpoint: Path | None) -> Iterator[None]:
-    """Say how to go on, if work stops and there is something to go on from."""
+    """Say how to go on, if work is interrupted and there is something to go on from; an error needs mending first."""
     try:
         yield
-    except BaseException:
-        if checkpoint is not None and checkpoint.exists():
+    except BaseException as e:
+        if checkpoint is not None and not isinstance(e, Exception) and checkpoint.exists():
             say(f"progress is kept in {checkpoint}; the same command goes on from there")
         raise
 

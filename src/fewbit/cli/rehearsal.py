@@ -45,7 +45,7 @@ class Rehearsal:
         lines = [
             ("target", self.target),
             ("layers", f"{integer} of {len(rows)} integer"),
-            ("size", f"{size(self.size_float)} -> {size(self.size_quantized)} ({ratio})"),
+            ("weights", f"{size(self.size_float)} -> {size(self.size_quantized)} ({ratio})"),
         ]
         head = ("<layer", "<op", "<verdict", "<types", "<reason")
         return "\n".join([table(head, rows), "", pairs(lines), *(f"note: {n}" for n in self.notes)])

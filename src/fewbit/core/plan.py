@@ -146,12 +146,13 @@ class Plan:
         return replace(self, values=values)
 
     def keep_float(self, nodes: Iterable[str], reason: str) -> Plan:
-        """The same plan with these nodes' verdict turned to float; plan again to let their neighbours follow."""
+        """The same plan with these nodes, and what they absorb, turned to float; plan again to let neighbours follow."""
         names = set(nodes)
         for name in names:
             if name not in self.nodes:
                 raise unknown("layer", name, self.nodes)
-        return replace(self, nodes={k: NodePlan(False, reason) if k in names else n for k, n in self.nodes.items()})
+        gone = names | {k for k, n in self.nodes.items() if n.absorbed_by in names}
+        return replace(self, nodes={k: NodePlan(False, reason) if k in gone else n for k, n in self.nodes.items()})
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -201,9 +202,12 @@ class Plan:
             raise PlanError(f"plan version {found['fewbit_plan']!r}; this fewbit reads version {VERSION}")
         _keys("plan", found, {"fewbit_plan", "target", "config", "model", "values", "nodes"}, {"values", "nodes"})
         values = {k: _read_value(k, v) for k, v in _mapping("values", found["values"]).items()}
+        nodes = {k: _read_node(k, n) for k, n in _mapping("nodes", found["nodes"]).items()}
+        for name, n in nodes.items():
+            _check_absorbed(name, n, nodes)
         return cls(
             values={k: _inherit(k, v, values) for k, v in values.items()},
-            nodes={k: _read_node(k, n) for k, n in _mapping("nodes", found["nodes"]).items()},
+            nodes=nodes,
             target=_get("plan", found, "target", str, "onnxruntime"),
             config=_mapping("config", found.get("config", {})),
             model=_get("plan", found, "model", str, ""),
@@ -252,6 +256,8 @@ def _read_value(name: str, found: Any) -> ValuePlan:
     found = _mapping(what, found)
     _keys(what, found, {"role", "spec", "range", "group", "reason", "calib_mode", "observe"}, {"role", "spec"})
     lo, hi = _read_range(what, found["range"]) if "range" in found else (None, None)
+    if lo is not None and found["role"] == "weight":
+        raise PlanError(f"{what} has a range, but it is a weight: its range comes from the weight itself; remove it")
     return ValuePlan(
         spec=_read_spec(what, found["spec"]),
         role=_one_of(what, "role", found["role"], ("act", "weight")),
@@ -318,6 +324,16 @@ def _read_node(name: str, found: Any) -> NodePlan:
         outputs=tuple(_one_of(what, "output role", r, OUTPUT_ROLES) for r in outputs),
         absorbed_by=_get(what, found, "absorbed_by", str, ""),
     )
+
+
+def _check_absorbed(name: str, n: NodePlan, nodes: Mapping[str, NodePlan]) -> None:
+    """Raise unless the layer that this one is merged into is there and integer."""
+    into = n.absorbed_by
+    if into and (into not in nodes or into == name):
+        others = [k for k in nodes if k != name]
+        raise PlanError(f"node {name!r} is absorbed by {into!r}; " + str(unknown("layer", into, others)))
+    if into and n.quantized and not nodes[into].quantized:
+        raise PlanError(f"node {name!r} is absorbed by {into!r}, which stays float; set quantized to false for both")
 
 
 def _get(what: str, found: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:

@@ -76,7 +76,6 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "3-D convolution": lambda n: n.is_const(1) and n.rank(1) == 5,
     "2-D depthwise convolution": lambda n: n.is_const(1) and n.rank(1) == 4 and n.depthwise,
     "both computed": lambda n: not n.is_const(0) and not n.is_const(1),
-    "one constant": lambda n: n.is_const(0) != n.is_const(1),
     "matrix weight": lambda n: n.is_const(1) and n.rank(1) == 2,
     "plain Gemm": lambda n: (
         n.is_const(1)
@@ -85,9 +84,6 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
         and not n.attrs.get("transA", 0)
     ),
     "nearest": lambda n: n.attrs.get("mode", "nearest") == "nearest",
-    "nearest or linear": lambda n: n.attrs.get("mode", "nearest") in ("nearest", "linear"),
-    "constant padding": lambda n: n.attrs.get("mode", "constant") == "constant",
-    "axis 1": lambda n: n.attrs.get("axis") == 1,
 }
 """What `OpRule.when` may say."""
 

@@ -12,6 +12,7 @@ What is accepted:
     "x.npz"                              keys = input names, first axis = samples; `labels` may be there
     "a:/dir1,b:/dir2"                    a folder (or .npy) for each input; paired by sorted name
     "module:function"                    called without arguments; returns any of what follows
+    a function                           the same, handed over itself
     array                                first axis = samples; numpy, torch or anything that becomes an array
     {"a": array, "b": array}             the same for several inputs; values may be paths too
     list, generator, DataLoader, …       arrays, tuples, mappings: batches as they come, or single samples

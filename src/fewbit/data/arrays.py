@@ -2,24 +2,32 @@
 
     {"x": (N, …), "y": (N, …), "labels": (N,)}      first axis = samples
 
-`labels` may be left out; the one input of a model may have any key.
+`labels` may be left out. The one input of a model may have another key, told with a warning; but not one that looks
+like its name mistyped. An input without a batch axis, say a scalar, may be given once, in its own shape, for all.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from fewbit.data.base import Array, Rows
 from fewbit.data.npy import Index, MemoryTable, Table
-from fewbit.data.signature import Signature, check_numbers, counted, fit_shape, fit_values, show
+from fewbit.data.signature import Signature, Slot, check_numbers, counted, fit_shape, fit_values, show
 from fewbit.errors import DataError, EmptyData, FewbitWarning, unknown
 
 LABELS = ("labels", "label")
+UNNAMED = "arr_0"
+"""Key that `np.savez` gives to an array without a name."""
+
+MISTYPED = 0.6
+"""Likeness from which another key counts as the input's name mistyped."""
+
 CHUNK = 1 << 22
 
 T = TypeVar("T")
@@ -30,12 +38,13 @@ class ArraySamples:
 
     single = False
 
-    def __init__(self, tables: Mapping[str, Table], labels: Array | None, signature: Signature) -> None:
-        self._tables, self._labels, self._signature = dict(tables), labels, signature
+    def __init__(self, tables: Mapping[str, Table], labels: Array | None, signature: Signature, count: int) -> None:
+        self._tables, self._labels, self._signature, self._count = dict(tables), labels, signature, count
+        self._once = {s.name: read_whole(tables[s.name]) for s in signature.slots if given_once(s, tables[s.name])}
         self.workers = 0 if all(isinstance(t, MemoryTable) for t in tables.values()) else 1
 
     def __len__(self) -> int:
-        return next(iter(self._tables.values())).shape[0]
+        return self._count
 
     def read(self, index: Sequence[int]) -> Rows:
         """See `base.Samples`."""
@@ -43,8 +52,8 @@ class ArraySamples:
         where = _index(index)
         feeds = {}
         for slot in self._signature.slots:
-            x = self._tables[slot.name].take(where)
-            feeds[slot.name] = fit_values(slot, x if slot.stacked else x[0], names)
+            x = self._once[slot.name] if slot.name in self._once else self._tables[slot.name].take(where)
+            feeds[slot.name] = fit_values(slot, x if slot.stacked or slot.name in self._once else x[0], names)
         return Rows(feeds, None if self._labels is None else self._labels[where], names)
 
     def digest(self) -> str:
@@ -52,6 +61,9 @@ class ArraySamples:
         sha = hashlib.sha256()
         for name, t in sorted(self._tables.items()):
             sha.update(f"{name} {t.dtype.str} {t.shape}\n".encode())
+            if name in self._once:
+                sha.update(self._once[name].tobytes())
+                continue
             step = max(1, CHUNK * t.shape[0] // max(1, int(np.prod(t.shape)) * t.dtype.itemsize))
             for a in range(0, t.shape[0], step):
                 sha.update(np.ascontiguousarray(t.take(slice(a, a + step))).reshape(-1).view(np.uint8).data)
@@ -85,13 +97,26 @@ def array_samples(tables: Mapping[str, Table], signature: Signature, what: str) 
         t = found[slot.name]
         where = f"{what}: {slot.name!r}" if len(signature.slots) > 1 else what
         check_numbers(slot, t.dtype, where)
-        fit_shape(slot, slot.many, t.shape, where)
-        counts[slot.name] = t.shape[0]
+        if given_once(slot, t):
+            fit_shape(slot, slot.shape, t.shape, where)
+        else:
+            fit_shape(slot, slot.many, t.shape, where)
+            counts[slot.name] = t.shape[0]
     same_counts(counts, what)
-    count = next(iter(counts.values()))
+    count = next(iter(counts.values()), 1)
     if not count:
         raise EmptyData(f"{what} holds no sample: its shape is {show(found[signature.names[0]].shape)}")
-    return ArraySamples(found, None if labels is None else _classes(labels, count, what), signature)
+    return ArraySamples(found, None if labels is None else _classes(labels, count, what), signature, count)
+
+
+def given_once(slot: Slot, table: Table) -> bool:
+    """Whether an input without a batch axis is given as it is fed, and not one for each sample."""
+    return not slot.stacked and len(table.shape) == len(slot.shape)
+
+
+def read_whole(table: Table) -> Array:
+    """All values of a table."""
+    return table.array if isinstance(table, MemoryTable) else table.take(slice(None))
 
 
 def same_counts(counts: Mapping[str, int], what: str) -> None:
@@ -105,18 +130,28 @@ def same_counts(counts: Mapping[str, int], what: str) -> None:
         raise DataError(f"{what}: the inputs have different numbers of samples: {listed}")
 
 
-def match_names(given: Mapping[str, T], signature: Signature, what: str) -> tuple[dict[str, T], T | None]:
-    """Split a mapping into inputs and labels; the one input of a model may have any key.
+def match_names(
+    given: Mapping[str, T], signature: Signature, what: str, note: Callable[[str], None] | None = None
+) -> tuple[dict[str, T], T | None]:
+    """Split a mapping into inputs and labels; the one input of a model may have another key.
+
+    Args:
+        note: takes the warning about another key; default: it is given at once.
 
     Raises:
-        UnknownName: a key is no input; offers the nearest one.
+        UnknownName: a key is no input, or looks like one mistyped; offers the nearest one.
         DataError: an input is missing.
     """
     names = signature.names
     found = {str(k): v for k, v in given.items()}
     labels = next((found.pop(k) for k in LABELS if k in found and k not in names), None)
     if len(names) == len(found) == 1:
-        return {names[0]: next(iter(found.values()))}, labels
+        key, name = next(iter(found)), names[0]
+        if key not in (name, UNNAMED):
+            if difflib.SequenceMatcher(None, key, name).ratio() >= MISTYPED:
+                raise unknown("input name", key, names, hint=f"It is a key of {what}")
+            (note or _warn)(f"{what}: {key!r} is fed to {name!r}, the only input of the model")
+        return {name: found[key]}, labels
     for key in found:
         if key not in names:
             raise unknown("input name", key, names, hint=f"It is a key of {what}")
@@ -126,6 +161,10 @@ def match_names(given: Mapping[str, T], signature: Signature, what: str) -> tupl
     return found, labels
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, FewbitWarning, stacklevel=2)
+
+
 def _classes(table: Table, count: int, what: str) -> Array | None:
     """Class numbers `(N,)`; anything else is left out with a warning."""
     if not table.shape or table.shape[0] != count:
@@ -133,8 +172,7 @@ def _classes(table: Table, count: int, what: str) -> Array | None:
         raise DataError(f"{what}: {counts}; hand one a sample")
     labels = class_numbers(table.take(slice(None)), count)
     if labels is None:
-        text = f"{what}: labels of dtype {table.dtype}, shape {show(table.shape)} are no class numbers; left out"
-        warnings.warn(text, FewbitWarning, stacklevel=2)
+        _warn(f"{what}: labels of dtype {table.dtype}, shape {show(table.shape)} are no class numbers; left out")
     return labels
 
 

@@ -1,7 +1,7 @@
 """Samples from folders: images, or raw buffers; several inputs from several folders.
 
     cats/a.jpg dogs/b.jpg           class folders, sorted:        cats = 0, dogs = 1
-    0/a.jpg 7/b.jpg                 folders named by a number:    0, 7
+    0/a.jpg 7/b.jpg                 folders named by a number:    0, 7; numbers and names mixed are refused
     a.jpg b.jpg                     no labels
     a.bin b.bin                     one sample a file, in the dtype and shape of the input
 
@@ -143,13 +143,32 @@ def list_files(root: Path) -> list[Path]:
 
 
 def class_labels(files: Sequence[Path]) -> NDArray[np.int64] | None:
-    """Class numbers from the first folder of each path; None if a file lies in no folder."""
+    """Class numbers from the first folder of each path; None if a file lies in no folder.
+
+    Raises:
+        DataError: some folders are named by a number and some are not, so that no numbering is right for all; or two
+            stand for the same number.
+    """
     if any(len(f.parts) < 2 for f in files):
         return None
     folders = sorted({f.parts[0] for f in files})
-    numbered = all(name.isdecimal() for name in folders)
-    number = {name: int(name) if numbered else i for i, name in enumerate(folders)}
+    odd = [name for name in folders if not name.isdecimal()]
+    if odd and len(odd) < len(folders):
+        number_one = next(name for name in folders if name.isdecimal())
+        raise DataError(
+            f"class folders are named by numbers, like {number_one!r}, but not {_some(odd)}; "
+            "name every folder by its class number, or none (then they count in sorted order)"
+        )
+    number = {name: i if odd else int(name) for i, name in enumerate(folders)}
+    counts = Counter(number.values())
+    twice = [name for name in folders if counts[number[name]] > 1]
+    if twice:
+        raise DataError(f"several class folders stand for one class number: {_some(twice)}; keep one for each class")
     return np.array([number[f.parts[0]] for f in files], np.int64)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _fixed(slot: Slot, root: Path) -> tuple[int, ...]:

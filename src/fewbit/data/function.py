@@ -60,9 +60,14 @@ def load_function(text: str) -> Callable[[], Any]:
     function = getattr(module, name)
     if not callable(function):
         raise UsageError(f"{text} is a {type(function).__name__}, not a function")
+    return said(function, text)
+
+
+def said(function: Callable[[], Any], what: str) -> Callable[[], Any]:
+    """The function, its errors said as ours."""
 
     def call() -> Any:
-        with _their_code(text):
+        with _their_code(what):
             return function()
 
     return call

@@ -181,6 +181,9 @@ def _table(f: IO[bytes], path: Path, what: str) -> Table:
     _check_size(shape, dtype, f.seek(0, 2) - offset, what)
     if not math.prod(shape) * dtype.itemsize:
         return MemoryTable(np.empty(shape, dtype))
+    if not shape:  # a single value has no rows to take
+        f.seek(offset)
+        return MemoryTable(np.frombuffer(f.read(dtype.itemsize), dtype).reshape(()))
     return FileTable(path, offset, shape, dtype, "F" if fortran else "C")
 
 

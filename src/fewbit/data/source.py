@@ -13,7 +13,7 @@ from fewbit.config import DataConfig, default_of
 from fewbit.data.arrays import array_samples, match_names
 from fewbit.data.base import DataSource, Samples, TensorInfo
 from fewbit.data.folders import folder_samples, join_samples
-from fewbit.data.function import PATTERN, guarded, load_function
+from fewbit.data.function import PATTERN, guarded, load_function, said
 from fewbit.data.indexed import IndexedSource
 from fewbit.data.npy import MemoryTable, open_npy, open_npz
 from fewbit.data.signature import Signature, Slot, read_signature, to_array
@@ -22,7 +22,8 @@ from fewbit.errors import ConfigError, DataError, unknown
 
 ACCEPTED = (
     "a folder of images or .bin files, an .npy or .npz file, 'input:folder,input:folder', 'module:function', "
-    "a numpy array, a mapping from input names to arrays or folders, or an iterable of arrays, tuples or mappings"
+    "a function, a numpy array, a mapping from input names to arrays or folders, or an iterable of arrays, tuples or "
+    "mappings"
 )
 IMAGE_FIELDS = tuple(
     f.name for f in fields(DataConfig) if f.name.startswith(("image_", "normalize_", "resize_", "center_", "input_"))
@@ -56,7 +57,7 @@ def _open_text(text: str, signature: Signature, config: DataConfig) -> DataSourc
     if pairs := _pairs(text, signature):
         return _open_mapping(pairs, signature, config, text)
     if PATTERN.fullmatch(text):
-        return _open_function(text, signature, config)
+        return _open_function(load_function(text), signature, config, text)
     raise _missing(text)
 
 
@@ -145,6 +146,9 @@ def _open_value(data: Any, signature: Signature, config: DataConfig, what: str) 
         return _numbered(
             array_samples({signature.only(what).name: table}, signature, what), False, signature, config, what
         )
+    if callable(data) and (isinstance(data, type) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__"))):
+        name = f"the function {getattr(data, '__qualname__', type(data).__name__)}"
+        return _open_function(said(data, name), signature, config, name)
     _refuse_image_settings(config, what)
     items = _iterable(data, what)
     first = data[0] if isinstance(data, (list, tuple)) and data else None
@@ -174,8 +178,7 @@ def _count(data: object) -> int | None:
         return None
 
 
-def _open_function(text: str, signature: Signature, config: DataConfig) -> DataSource:
-    call = load_function(text)
+def _open_function(call: Callable[[], Any], signature: Signature, config: DataConfig, text: str) -> DataSource:
     given = call()
     if isinstance(given, Mapping) or _is_array(given):
         return _open_value(given, signature, config, f"what {text} returned")

@@ -198,7 +198,7 @@ class StreamSource:
         names = self._signature.names
         label = None
         if isinstance(item, Mapping):
-            found, label = match_names(item, self._signature, where)
+            found, label = match_names(item, self._signature, where, lambda text: self._notes.warn("key", text))
         elif isinstance(item, tuple) or (isinstance(item, list) and any(map(_has_axes, item))):
             if len(item) < len(names):
                 has = counted(len(item), "element")

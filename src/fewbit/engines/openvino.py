@@ -55,6 +55,8 @@ class OpenVino:
             import openvino as ov
         except ImportError:
             raise EngineMissing("OpenVINO", "openvino") from None
+        from fewbit.graph.model import dims
+
         self.inputs, self.outputs = model.inputs, [o.name for o in model.outputs]
         self._settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         if precision:
@@ -63,6 +65,8 @@ class OpenVino:
             self._settings["LP_TRANSFORMS_MODE"] = False
         self._core = ov.Core()
         self._model, self._compiled = self._load(model)
+        self._fed = {n for port in self._compiled.inputs for n in port.get_names()}  # not what nothing reads
+        self._shapes = {str(v.name): dims(v) for v in model.graph.outputs}
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()  # an infer request serves one thread at a time
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -113,10 +117,24 @@ class OpenVino:
         )
 
     def _infer(self, request: Any, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        found = told(
-            lambda: request.infer(dict(feeds), share_inputs=True), f"OpenVINO failed on {shapes_of(feeds)}", _errors()
-        )
-        return {name: np.asarray(found[i]) for i, name in enumerate(self.outputs)}
+        used = {name: x for name, x in feeds.items() if name in self._fed}
+        what = f"OpenVINO failed on {shapes_of(feeds)}"
+        found = told(lambda: request.infer(used, share_inputs=True), what, _errors())
+        return {name: as_declared(np.asarray(found[i]), self._shapes[name]) for i, name in enumerate(self.outputs)}
+
+
+def as_declared(x: NDArray[Any], shape: tuple[int | None, ...] | None) -> NDArray[Any]:
+    """The array with as many axes as the model declares, if leading axes of 1 are all that differs.
+
+    OpenVINO answers `[64]·[64, 8]` with shape (1, 8).
+    """
+    more = x.ndim - len(shape) if shape is not None else 0
+    if shape is None or not more:
+        return x
+    longer = x.shape if more > 0 else shape
+    if any(d not in (1, None) for d in longer[: abs(more)]):
+        return x
+    return x.reshape(x.shape[more:] if more > 0 else (*[1] * -more, *x.shape))
 
 
 def _errors() -> tuple[type[Exception], ...]:

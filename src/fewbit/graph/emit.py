@@ -26,10 +26,14 @@ from fewbit.core.params import TINY, QuantParams, bias_scale_guard, weight_param
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.errors import PlanError, unknown
 from fewbit.graph.emit_dynamic import emit_dynamic
-from fewbit.graph.model import Model, const, is_const, is_float
+from fewbit.graph.facts import check_finite
+from fewbit.graph.model import Model, const, dims, is_const, is_float
 from fewbit.graph.normalize import raise_opset
 
 WIDE_OPSET = 21
+
+OWN_WEIGHT = frozenset(("Conv", "ConvTranspose", "Gemm"))
+"""Operators that do not share a weight if they share their input, see `_same_twice`."""
 
 
 @dataclass
@@ -94,6 +98,22 @@ def check_fits(model: Model, plan: Plan) -> None:
             raise PlanError(f"the plan says that {name!r} is a weight, but in this network it is computed")
         if not is_float(found):
             raise PlanError(f"value {name!r} is {str(found.dtype).lower()}; only float32 becomes integer")
+        rank, axis = len(dims(found) or ()), v.spec.axis
+        if v.role == "weight" and v.spec.granularity != "tensor" and axis is not None and not -rank <= axis < rank:
+            raise PlanError(f"weight {name!r} has {rank} axes; the plan puts its scales along axis {axis}")
+    for name, n in plan.nodes.items():
+        if n.quantized:
+            _check_roles(nodes[name], n, plan)
+
+
+def _check_roles(node: ir.Node, verdict: NodePlan, plan: Plan) -> None:
+    """Raise PlanError unless there is a role for each input, and a format for each weight; merged layers have none."""
+    name, roles = str(node.name), verdict.roles
+    if len(roles) != len(node.inputs) and not (verdict.absorbed_by and not roles):
+        raise PlanError(f"layer {name!r} has {len(node.inputs)} inputs; its roles are {list(roles)}, not one for each")
+    for value, role in zip(node.inputs, roles, strict=False):
+        if role == "weight" and value is not None and plan.weight_key(str(value.name), name) is None:
+            raise PlanError(f"layer {name!r} reads {value.name!r} as a weight, but the plan has no value of that name")
 
 
 def _quantized(plan: Plan, node: ir.Node) -> bool:
@@ -112,6 +132,7 @@ def _emit_dynamic(e: _Emitter, node: ir.Node) -> None:
     key = e.plan.weight_key(str(weight.name), str(node.name)) if weight is not None else None
     data = const(weight)
     assert key is not None and data is not None
+    check_finite(data, str(weight.name if weight is not None else ""), str(node.name))
 
     def append(new: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
         return _append(e, new, name, dtype, shape)
@@ -230,18 +251,29 @@ def _emit_constants(e: _Emitter, node: ir.Node, verdict: NodePlan) -> None:
 def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, verdict: NodePlan) -> ir.Value:
     data = const(value)
     assert data is not None
+    check_finite(data, str(value.name), str(node.name))
     if role == "weight":
         params = _beside_bias(weight_params(e.plan.values[key].spec, data), data, _bias_of(node, verdict), node)
     else:
         params = e.plan.params(key)
     known = e.dequantized.get(key)
-    if known is not None and e.weights[key] == params:
+    if known is not None and e.weights[key] == params and not _same_twice(known, node):
         return known
     q = e.model.add_initializer(e.model.fresh(f"{key}_q", e.taken), params.quantize(data))
     dq = _node(e, "DequantizeLinear", key, "dq", q, key, params)
     e.dequantized[key], e.weights[key] = dq, params
     e.weights[str(dq.name)] = params
     return dq
+
+
+def _same_twice(weight: ir.Value, node: ir.Node) -> bool:
+    """Whether a layer with this weight reads the same input already; it then needs a copy of its own.
+
+    OpenVINO computes two convolutions wrongly that share the input, the integer weight and its DQ.
+    """
+    if node.op_type not in OWN_WEIGHT:
+        return False
+    return any(user is not node and user.inputs[0] is node.inputs[0] for user, _ in weight.uses())
 
 
 def _beside_bias(params: QuantParams, weight: NDArray[Any], bias: NDArray[Any] | None, node: ir.Node) -> QuantParams:
@@ -267,7 +299,11 @@ def _adds_int32(params: QuantParams, bias: NDArray[Any], node: ir.Node) -> bool:
 
 
 def _bias_of(node: ir.Node, verdict: NodePlan) -> NDArray[Any] | None:
-    return next((const(v) for v, role in zip(node.inputs, verdict.roles, strict=False) if role == "bias"), None)
+    value = next((v for v, role in zip(node.inputs, verdict.roles, strict=False) if role == "bias"), None)
+    data = const(value)
+    if value is not None and data is not None:
+        check_finite(data, str(value.name), str(node.name))
+    return data
 
 
 def _scale_in(node: ir.Node) -> float | None:

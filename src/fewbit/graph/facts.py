@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import onnx_ir as ir
 
 from fewbit.core.target import NodeFacts
-from fewbit.graph.model import attr, dims, is_const, op_name
+from fewbit.errors import ModelError
+from fewbit.graph.model import Array, Model, attr, const, dims, is_const, op_name
 
 
 def facts(node: ir.Node) -> NodeFacts:
@@ -55,3 +59,31 @@ def reduce_axis(node: ir.Node) -> int | None:
     if node.op_type == "Gemm":
         return 1 - axis if axis is not None else None
     return axis - 1 if node.op_type == "MatMul" and axis else None
+
+
+def check_finite_weights(model: Model, names: Iterable[str]) -> None:
+    """Look at constants by name, each with a layer that reads it; `w@layer` means `w`, computed values are passed over.
+
+    Raises:
+        ModelError: one holds NaN or infinity; names it and its layer.
+    """
+    values = model.values()
+    for name in names:
+        value = values.get(name) or values.get(name.rsplit("@", 1)[0])
+        data = const(value)
+        if value is not None and data is not None:
+            users = [str(node.name) for node, _ in value.uses()]
+            check_finite(data, str(value.name), users[0] if users else "(none)")
+
+
+def check_finite(data: Array, name: str, layer: str) -> None:
+    """Raise ModelError if a weight or bias of a layer holds NaN or infinity, which no range covers."""
+    if not data.size or data.dtype.kind != "f":
+        return
+    with np.errstate(invalid="ignore"):
+        ends = data.min(), data.max()  # NaN comes through; no copy, as isfinite(data) would make one
+    if not np.isfinite(ends).all():
+        raise ModelError(
+            f"weight {name!r} of layer {layer!r} holds NaN or infinity; "
+            "repair the model: the training diverged, or the export went wrong"
+        )

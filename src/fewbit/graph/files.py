@@ -91,7 +91,7 @@ def from_proto(proto: onnx.ModelProto, path: Path | None = None, weights: Mappin
             raise ModelFormatError(f"{what} holds {n} weights named {name!r}")
     try:
         irm = ir.serde.deserialize_model(proto)
-        _take_weights(irm, (path.parent if path else Path.cwd()).resolve(), weights or {}, what)
+        _take_weights(irm, _folders(path), weights or {}, what)
         return normalize(Model(irm, path), what)
     except BROKEN as e:
         raise ModelFormatError(f"{what} holds a graph that cannot be read: {_root(e)}") from e
@@ -104,7 +104,13 @@ def _root(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _take_weights(irm: ir.Model, folder: Path, weights: Mapping[str, Bytes], what: str) -> None:
+def _folders(path: Path | None) -> list[Path]:
+    """Where external weights may lie: beside the file, and if it is a link, beside what it points to."""
+    places = [path.parent, path.resolve().parent] if path else [Path.cwd()]
+    return list(dict.fromkeys(p.resolve() for p in places))
+
+
+def _take_weights(irm: ir.Model, folders: list[Path], weights: Mapping[str, Bytes], what: str) -> None:
     """Give every tensor an array of its own, or a mapping of its external file.
 
     A protobuf tensor would be copied at each look and keep the whole message alive. A mapping stays what it is when
@@ -115,7 +121,7 @@ def _take_weights(irm: ir.Model, folder: Path, weights: Mapping[str, Bytes], wha
         if any(not isinstance(d, int) or d < 0 for d in tensor.shape):
             raise ModelFormatError(f"{what}: weight {tensor.name!r} has shape {tensor.shape}")
         if isinstance(tensor, ir.ExternalTensor):
-            own = _from_bytes(tensor, _external(tensor, folder, what, mapped), what)
+            own = _from_bytes(tensor, _external(tensor, folders, what, mapped), what)
         elif tensor.dtype == ir.DataType.STRING:
             continue
         elif holder is irm.graph and key in weights:
@@ -179,16 +185,18 @@ def _tensors(irm: ir.Model) -> Iterator[tuple[ir.Node | ir.Graph, str, ir.Tensor
                     yield node, key, a.value
 
 
-def _external(tensor: ir.ExternalTensor, folder: Path, what: str, mapped: dict[Path, Bytes]) -> Bytes:
+def _external(tensor: ir.ExternalTensor, folders: list[Path], what: str, mapped: dict[Path, Bytes]) -> Bytes:
     """The bytes of an external weight, mapped, once it is sure that they are there and inside of the model's folder."""
     location = os.fspath(tensor.location)
-    file = (folder / location).resolve()
-    if os.path.isabs(location) or not file.is_relative_to(folder):
+    places = [(folder / location).resolve() for folder in folders]
+    inside = [p for p in places if any(p.is_relative_to(folder) for folder in folders)]
+    if os.path.isabs(location) or not inside:
         raise UnsafePath(
             f"{what}: weight {tensor.name!r} points to {location!r}, outside of the model's folder; "
             "put the data file beside the model"
         )
-    if not file.is_file():
+    file = next((p for p in inside if p.is_file()), None)
+    if file is None:
         raise ModelFormatError(f"{what}: the data file {location!r} of weight {tensor.name!r} is missing")
     if tensor.dtype == ir.DataType.STRING:
         raise ModelFormatError(f"{what}: weight {tensor.name!r} is of strings; these cannot lie in a data file")

@@ -59,8 +59,9 @@ class Checkpoint:
                 data = {k: found[k] for k in found.files}
             key, batches = str(data["key"]), int(data["batches"])
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+            why = "it holds something else than numbers" if "pickle" in str(e) else e  # numpy would have us unpickle it
             raise PlanError(
-                f"{self.path} is not a checkpoint of fewbit, or is damaged: {e}; delete it to start over"
+                f"{self.path} is not a checkpoint of fewbit, or is damaged: {why}; delete it to start over"
             ) from e
         if key != self.key:
             raise PlanError(

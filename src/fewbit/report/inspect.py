@@ -89,8 +89,9 @@ class Inspection:
         ]
         parts = [pairs(lines), *(f"note: {n}" for n in self.notes), "", self._operators()]
         if self.targets:
-            parts += ["", "what can become integer, after fusing", self._targets(), "", "what stays float, and why"]
-            parts += [line for text in self._kept() for line in wrapped(f"  {text}")]
+            parts += ["", "what can become integer, after fusing", self._targets()]
+            kept = [line for text in self._kept() for line in wrapped(f"  {text}")]
+            parts += ["", "what stays float, and why", *kept] if kept else []
         if layers:
             rows = [(n.name, n.op, f"{n.weights:,}", listed(n.outputs)) for n in self.layers]
             parts += ["", table(("<layer", "<op", ">weights", "<outputs"), rows)]

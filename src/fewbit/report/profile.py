@@ -41,14 +41,14 @@ class ProfileRow:
     ratio: float | None
 
     @property
-    def lost(self) -> float:
-        """Microseconds that the quantized network takes longer here."""
-        return (self.us_int or 0.0) - (self.us_float or 0.0)
+    def lost(self) -> float | None:
+        """Microseconds that the quantized network takes longer here; None unless it shows on both sides."""
+        return None if self.us_float is None or self.us_int is None else self.us_int - self.us_float
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Two networks, layer by layer; those that lose most time first.
+    """Two networks, layer by layer: those that lose most time first, those on one side only last, slowest first.
 
     Args:
         operators: operator → (how many, microseconds) in the float, and in the quantized network; slowest first.
@@ -98,8 +98,9 @@ def profile_pair(
     if model is not None:
         _follow(model, a, b)
         _follow(model, b, a)
+        _sums(model, a, b)
     order = list(dict.fromkeys([*a, *b]))
-    rows = sorted((_row(layer, a.get(layer, []), b.get(layer, [])) for layer in order), key=lambda r: -r.lost)
+    rows = sorted((_row(layer, a.get(layer, []), b.get(layer, [])) for layer in order), key=_rank)
     return Profile(tuple(rows), by_operator(ours), by_operator(theirs))
 
 
@@ -145,6 +146,29 @@ def _follow(model: Model, a: Side, b: Side) -> None:
             node = makers.get(str(node.name))
         if node is not None and node.name in b and node.name not in a:
             a[str(node.name)] = a.pop(layer)
+
+
+def _sums(model: Model, a: Side, b: Side) -> None:
+    """An Add that shows in `b` only goes to the convolution in front of it that is in both: `a` has it as its sum.
+
+    Of two convolutions it is the one whose operator reads more, else the later one; both feed nothing but the Add.
+    """
+    order = {str(n.name): i for i, n in enumerate(model.nodes)}
+    for node in model.nodes:
+        name = str(node.name)
+        if node.op_type != "Add" or name in a or name not in b:
+            continue
+        makers = [v.producer() for v in node.inputs if v is not None and len(v.uses()) == 1]
+        found = [str(m.name) for m in makers if m is not None and m.op_type == "Conv" and m.name in a and m.name in b]
+        if found:
+            into = max(found, key=lambda k: (max(len(t.types.split()) for t in a[k]), order[k]))
+            b[into] = [*b[into], *b.pop(name)]
+
+
+def _rank(row: ProfileRow) -> tuple[bool, float]:
+    if row.lost is None:
+        return True, -(row.us_float or row.us_int or 0.0)
+    return False, -row.lost
 
 
 def _row(layer: str, ours: Sequence[NodeTime], theirs: Sequence[NodeTime]) -> ProfileRow:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fewbit.core.plan import Plan
 from fewbit.core.writing import writing
+from fewbit.errors import OutputError
 from fewbit.graph.files import save_model
 from fewbit.graph.model import Model
 from fewbit.report.summary import QuantReport
@@ -28,8 +29,16 @@ class Quantized(Model):
         self.report = report
 
     def save(self, path: str | Path) -> None:
-        """Write the ONNX file, and the plan beside it as `<name>.plan.json`; both or neither."""
+        """Write the ONNX file, and the plan beside it as `<name>.plan.json`; both or neither.
+
+        Raises:
+            OutputError: it cannot be written, or is the file of the float network.
+        """
         path = Path(path)
+        if self.path is not None and path.exists() and self.path.exists() and path.samefile(self.path):
+            raise OutputError(
+                f"cannot write {path}: it is the float network that this one was made from; give it another name"
+            )
         with writing(path) as file:
             save_model(self, file)
             self.plan.save(file.with_name(plan_path(path).name))

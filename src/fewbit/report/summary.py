@@ -38,7 +38,7 @@ class QuantReport:
 
     Args:
         target: engine it was made for. config: the user's words.
-        size_float, size_quantized: bytes.
+        size_float, size_quantized: bytes of the weights.
         layers: number of nodes of the fused float network. integer: those that became integer, merged ones included.
         kept: the others, and why.
         cosine, sqnr: of the worst output, float against quantized, on data; None if not measured, nan if the output
@@ -93,14 +93,16 @@ class QuantReport:
         if self.layers and not self.quantized:
             found.append(f"NOTHING WAS QUANTIZED: all {self.layers} layers stay float.")
         elif self.size_quantized >= self.size_float:
-            found.append(f"NOT SMALLER than float: {size(self.size_quantized)} against {size(self.size_float)}.")
+            found.append(
+                f"WEIGHTS NOT SMALLER than float: {size(self.size_quantized)} against {size(self.size_float)}."
+            )
         if self.slower:
             assert self.latency is not None
             word = "SLOWER THAN FLOAT" if self.latency.ratio_low > 1 else "NOT FASTER THAN FLOAT"
             text = f"{word} on this machine: {times(self.latency.ratio)} its latency, batch {self.latency.batch}."
-            lost = [r for r in self.slowest if r.lost > 0][:NAMED]
+            lost = [(r.layer, r.lost) for r in self.slowest if r.lost is not None and r.lost > 0][:NAMED]
             found.append(
-                text + _blame("Most time is lost in", [f"{short(r.layer)} (+{number(r.lost, 0)} us)" for r in lost])
+                text + _blame("Most time is lost in", [f"{short(name)} (+{number(us, 0)} us)" for name, us in lost])
             )
         if self.off:
             assert self.cosine is not None
@@ -115,6 +117,10 @@ class QuantReport:
         found = []
         if self.layers and not self.quantized:
             found.append("see the reasons above for what keeps the layers float")
+        bits = self.config.get("bit_num", 8)
+        if bits != 8 and self.quantized and (self.off or self.slower):
+            why = "fewer than 8 bits by cutting off in float" if bits < 8 else "more than 8 bits in float"
+            found.append(f"engines compute {why}: bit_num = 8, and overrides for a few layers")
         if self.off:
             if self.suspects:
                 found.append(
@@ -129,13 +135,11 @@ class QuantReport:
             found.append(f"calibrate differently: calib_mode = {' or '.join(others[:3])}; or on more typical data")
             found.append("see every layer: fewbit compare")
         if self.slower and self.quantized:
-            if self.config.get("bit_num", 8) > 8:
-                found.append("engines compute more than 8 bits in float: bit_num = 8, and overrides for a few layers")
             if self.config.get("quantize_mode") == "full":
                 found.append("quantize only where it pays: quantize_mode = smart")
             if self.config.get("quantized_dtype", "auto") != "auto":
                 found.append("let the target choose the type of activations: quantized_dtype = auto")
-            lost = [r.layer for r in self.slowest if r.lost > 0 and r.layer in self.integer][:NAMED]
+            lost = [r.layer for r in self.slowest if (r.lost or 0) > 0 and r.layer in self.integer][:NAMED]
             found.append(
                 f"keep the layers that lose time in float: exclude_layers = {', '.join(lost)}"
                 if lost
@@ -151,7 +155,7 @@ class QuantReport:
         lines = [
             ("target", self.target),
             ("layers", f"{self.quantized} of {self.layers} integer, {len(self.kept)} kept float"),
-            ("size", f"{size(self.size_float)} -> {size(self.size_quantized)} ({times(ratio)})"),
+            ("weights", f"{size(self.size_float)} -> {size(self.size_quantized)} ({times(ratio)})"),
             ("latency", self._latency()),
             ("output", self._output()),
         ]
@@ -165,7 +169,7 @@ class QuantReport:
         problems = self.problems()
         if problems:
             steps = [f"  {i}. {a}" for i, a in enumerate(self.advice(), 1)]
-            parts += ["", frame([*problems, "", "What to try:", *steps])]
+            parts += ["", frame([*problems, *(["", "What to try:", *steps] if steps else [])])]
         return "\n".join(parts)
 
     def to_json(self) -> dict[str, Any]:

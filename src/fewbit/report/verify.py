@@ -1,12 +1,16 @@
 """Check a quantized network against its float original, on this machine, and report: error, speed, who is to blame.
 
-Layers are compared only if the output is off, and profiled only if it is not faster: naming names costs time.
+Layers are compared only if the output is off, and profiled only if it is not faster: naming names costs time. None is
+named where the float network itself answers with NaN on this engine.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
@@ -58,10 +62,19 @@ def verify_quantized(
     first = batches[0]
     latency = benchmark(runners, {len(first.names): first.feeds}, min_time=seconds).timing("quantized")
     report = summarize(plan, float_model, quant_model, comparison=comparison, latency=latency)
-    if report.off:
+    if report.cosine is not None and math.isnan(report.cosine) and not _finite(runners["float"], batches):
+        text = f"the float network itself answers with NaN or inf on {plan.target}; no layer is to blame for that"
+        report = replace(report, warnings=(*report.warnings, text))
+    elif report.off:
         inner = compare(fused or float_model, quant_model, batches, open)
         report = replace(report, worst=tuple(inner.worst(NAMED)), suspects=suspects(plan, inner))
     if report.slower:
         rows = profile_pair(runners["float"], runners["quantized"], first.feeds, model=fused or float_model).rows
         report = replace(report, slowest=rows)
     return report
+
+
+def _finite(runner: Runner, batches: Sequence[Batch]) -> bool:
+    """Whether every answer is a number."""
+    found = (x for batch in batches for x in runner.run(batch.feeds).values())
+    return all(bool(np.isfinite(x).all()) for x in found if x.dtype.kind == "f")
