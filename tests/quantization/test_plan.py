@@ -12,6 +12,7 @@ from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
 from fewbit.core.target import OpRule
+from fewbit.errors import ModelError
 from fewbit.quantization.plan import make_plan
 from tests.quantization.nets import TOY, net, residual
 
@@ -135,3 +136,11 @@ def test_a_row_can_ask_for_parameters_in_front_of_a_fork(nodes: str, expected: b
     row = OpRule("Conv", ("act", "weight"), ("fork",), core=True, absorbs=("Relu",), pays=0.5)
     made = make_plan(net(nodes, w=(4, 4, 1, 1)), QuantConfig(), replace(TOY, rules=(row,)))
     assert ("a" in made.values or "r" in made.values) is expected
+
+
+def test_a_weight_that_is_not_finite_is_named() -> None:
+    model = net("y = MatMul (x, w)", w=(8, 6))
+    model.add_initializer("bad", np.full((8, 6), np.nan, np.float32))
+    model.nodes[0].replace_input_with(1, model.value("bad"))
+    with pytest.raises(ModelError, match="weight 'bad' of layer 'MatMul:y' holds NaN or infinity"):
+        plan(model)

@@ -146,7 +146,7 @@ class Plan:
         return replace(self, values=values)
 
     def keep_float(self, nodes: Iterable[str], reason: str) -> Plan:
-        """The same plan with these nodes, and what they absorb, turned to float; plan again to let neighbours follow."""
+        """The same plan with these nodes, and what they absorb, turned float; plan again to let neighbours follow."""
         names = set(nodes)
         for name in names:
             if name not in self.nodes:

@@ -19,7 +19,7 @@ from fewbit.config import QuantConfig, default_of
 from fewbit.core.plan import NodePlan, Plan, ValuePlan
 from fewbit.core.spec import QuantSpec
 from fewbit.core.target import OpRule, Target
-from fewbit.graph.facts import reduce_axis, weight_axis
+from fewbit.graph.facts import check_finite_weights, reduce_axis, weight_axis
 from fewbit.graph.model import Model, const, is_const, is_float
 from fewbit.quantization.select import Selection, end_of, select, settings_for
 
@@ -69,6 +69,7 @@ def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
 
     Raises:
         UnknownName: a layer or operator in the config that the network does not have.
+        ModelError: a weight holds NaN or infinity.
     """
     if config.calib_mode == "none":
         target = replace(target, rules=target.dynamic)
@@ -84,6 +85,7 @@ def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
         if name in picked.rules and in_groups(node, config, target, settings_for(model, node, config)):
             roles = ("keep", "weight", "keep")[: len(node.inputs)]
             verdicts[name] = NodePlan(True, "weight in groups, computed in float", roles, ("float",))
+    check_finite_weights(model, [name for name, v in draft.values.items() if v.role == "weight"])
     return Plan(
         values=_grouped(draft),
         nodes=verdicts,
