@@ -22,6 +22,8 @@ from fewbit.errors import FewbitError
 
 PEERS = Path(__file__).with_name("peers.py")
 TOOLS = {"fewbit": "fewbit-naive", "onnxruntime's quantizer": "ort-minmax", "nncf": "nncf"}
+OWN = {("fewbit", "openvino"): "fewbit-openvino"}
+"""fewbit makes files for an engine, the peers one for all."""
 ENGINES = ("onnxruntime", "openvino")
 
 
@@ -32,7 +34,7 @@ def quantized(network: str, folder: str, python: str, samples: int) -> dict[str,
     data = f"{folder}/{network}.npy"
     np.save(data, np.concatenate([next(iter(f.values())) for f in feeds]))
     files = {"float": model}
-    for name, tool in TOOLS.items():
+    for name, tool in [*TOOLS.items(), *((f"{n}@{e}", tool) for (n, e), tool in OWN.items())]:
         out = f"{folder}/{network}-{tool}.onnx"
         answer = child(python if tool[0] in "on" else sys.executable, PEERS, tool, model, data, out, "--samples", "32")
         if "error" in answer:
@@ -45,7 +47,8 @@ def quantized(network: str, folder: str, python: str, samples: int) -> dict[str,
 def measure(files: dict[str, str], engine: str, feeds: dict[str, Any], rounds: int) -> dict[str, float]:
     """Median seconds of each file on one engine."""
     runs = {}
-    for name, file in files.items():
+    mine = {name: files.get(f"{name}@{engine}", file) for name, file in files.items() if "@" not in name}
+    for name, file in mine.items():
         try:
             runner = open_runner(engine, load(file, allow_quantized=True), threads=1)
             runner.run(feeds)

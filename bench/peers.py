@@ -68,7 +68,7 @@ def run_float(model: str, data: str, out: str, count: int) -> float:
     return time.perf_counter() - start
 
 
-def run_fewbit(mode: str, scope: str = "smart") -> Callable[[str, str, str, int], float]:
+def run_fewbit(mode: str, scope: str = "smart", target: str = "onnxruntime") -> Callable[[str, str, str, int], float]:
     def run(model: str, data: str, out: str, count: int) -> float:
         import fewbit as fb
         from fewbit import api  # noqa: F401  # imports are not timed
@@ -76,7 +76,14 @@ def run_fewbit(mode: str, scope: str = "smart") -> Callable[[str, str, str, int]
         given = data if data.endswith(".npy") else samples(model, data, count)
         start = time.perf_counter()
         fb.quantize(
-            model, given, calib_mode=mode, quantize_mode=scope, num_calib_batches=count, verify=False, workers=2
+            model,
+            given,
+            calib_mode=mode,
+            quantize_mode=scope,
+            target=target,
+            num_calib_batches=count,
+            verify=False,
+            workers=2,
         ).save(out)
         return time.perf_counter() - start
 
@@ -137,6 +144,7 @@ TOOLS: dict[str, Callable[[str, str, str, int], float]] = {
     "fewbit-entropy": run_fewbit("entropy"),
     "fewbit-percentile": run_fewbit("percentile"),
     "fewbit-naive-full": run_fewbit("naive", "full"),
+    "fewbit-openvino": run_fewbit("naive", target="openvino"),
     "ort-minmax": run_ort("MinMax"),
     "ort-entropy": run_ort("Entropy"),
     "ort-percentile": run_ort("Percentile"),
