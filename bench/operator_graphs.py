@@ -208,6 +208,15 @@ def _first(net: Net) -> None:
     net.output(net.conv(net.input([1, 3, 224, 224]), 3, 64, [7, 7], strides=[2, 2]))
 
 
+def _thin(cin: int, cout: int, kernel: list[int]) -> Build:
+    """One convolution with few channels."""
+
+    def build(net: Net) -> None:
+        net.output(net.conv(net.input([1, cin, 56, 56]), cin, cout, kernel))
+
+    return build
+
+
 def _deconv(axis: int) -> Build:
     """`axis`: that of the weight scales; (in, out, kh, kw)."""
 
@@ -295,6 +304,10 @@ CORE = (
     Case("Conv 3×3, output float", "Conv", _shown),
     Case("Conv 1×1 256↔64 56²", "Conv", _conv([1, 256, 56, 56], [1, 1], to=64)),
     Case("Conv 7×7 3→64 224² (first)", "Conv", _first),
+    Case("Conv 3×3 1→16 56² (thin)", "Conv", _thin(1, 16, [3, 3])),
+    Case("Conv 3×3 3→16 56² (thin)", "Conv", _thin(3, 16, [3, 3])),
+    Case("Conv 3×3 8→4 56² (thin)", "Conv", _thin(8, 4, [3, 3])),
+    Case("Conv 3×3 16→16 56²", "Conv", _thin(16, 16, [3, 3])),
     Case("Conv depthwise 3×3 96 112²", "Conv", _conv([1, 96, 112, 112], [3, 3], 96)),
     Case("Conv depthwise 5×5 240 28²", "Conv", _conv([1, 240, 28, 28], [5, 5], 240)),
     Case("Conv grouped 3×3 128 28², 32 groups", "Conv", _conv([1, 128, 28, 28], [3, 3], 32)),
