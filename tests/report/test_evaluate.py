@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fewbit.core.metrics import wilson_interval
-from fewbit.errors import BadSample, ConfigError, DataError, EmptyData, ModelError, UnknownName
+from fewbit.errors import BadSample, ConfigError, DataError, EmptyData, FewbitWarning, ModelError, UnknownName
 from fewbit.report.evaluate import Evaluation, Share, evaluate, pick_output
 from tests.report.helpers import Fake, batches, golden
 
@@ -177,3 +177,11 @@ def test_json_holds_rates_and_intervals() -> None:
     assert found["reference"]["top1"]["interval"] == list(wilson_interval(909, 1000))
     assert found["agreement"]["rate"] == 0.987 and found["drop"] == pytest.approx(0.004)
     assert (found["fixed"], found["broken"]) == (3, 7)
+
+
+def test_labels_that_number_some_of_the_classes_anew_are_doubted() -> None:
+    anew, right = np.array([0, 1, 2] * 4), np.array([4, 5, 6] * 4)
+    scores = np.eye(10, dtype=np.float32)[right]
+    with pytest.warns(FewbitWarning, match="the labels are just 0 to 2, but the network knows 10 classes"):
+        evaluate(says(scores), batches(np.arange(12), 6, anew))
+    assert evaluate(says(scores), batches(np.arange(12), 6, right)).accuracy[1].rate == 1

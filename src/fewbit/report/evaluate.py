@@ -9,6 +9,7 @@ On few samples flips say more than the difference of two accuracies, since both 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from fewbit.core.metrics import paired_flips, top_k_hits, wilson_interval
 from fewbit.core.runner import Runner
 from fewbit.data.base import Batch
-from fewbit.errors import BadSample, ConfigError, DataError, EmptyData, ModelError, unknown
+from fewbit.errors import BadSample, ConfigError, DataError, EmptyData, FewbitWarning, ModelError, unknown
 from fewbit.report.tables import frame, number, pairs, percent, plain
 
 Array = NDArray[Any]
@@ -121,6 +122,7 @@ class _Counts:
     fixed: int = 0
     broken: int = 0
     not_finite: int = 0
+    seen: set[int] = field(default_factory=set)
 
 
 def evaluate(
@@ -170,6 +172,7 @@ def evaluate(
     if not counts.samples:
         raise EmptyData(f"the data holds no batch after the first {num_skipped_batches}" if num_skipped_batches
                         else "the data holds no batch; there is nothing to evaluate")  # fmt: skip
+    _doubt_numbering(counts, classes)
     both = reference is not None and counts.labelled > 0
     return Evaluation(
         output=str(output),
@@ -183,6 +186,18 @@ def evaluate(
         broken=counts.broken if both else None,
         not_finite=counts.not_finite,
     )
+
+
+def _doubt_numbering(counts: _Counts, classes: int) -> None:
+    """Warn where labels look like some of the classes numbered anew, as folders are that are not named by number."""
+    seen = len(counts.seen)
+    if 1 < seen < classes and counts.seen == set(range(seen)) and counts.labelled >= 2 * seen:
+        warnings.warn(
+            f"the labels are just 0 to {seen - 1}, but the network knows {classes} classes; if they come from folders "
+            "that are not named by class number, they were numbered in sorted order, and the accuracy means nothing",
+            FewbitWarning,
+            stacklevel=3,
+        )
 
 
 def pick_output(answers: Mapping[str, Array], wish: str | None = None) -> str:
@@ -232,6 +247,7 @@ def _count(counts: _Counts, scores: Array, before: Array | None, batch: Batch, k
         return
     labels = _labels(batch, n, classes)
     counts.labelled += n
+    counts.seen |= set(labels.tolist())
     for k in ks:
         counts.hits[k] = counts.hits.get(k, 0) + top_k_hits(scores[finite], labels[finite], k)
         if before is not None:
