@@ -66,14 +66,10 @@ def test_both_engines_answer_alike(quantized: Any) -> None:
 def test_save_writes_the_network_and_its_plan_and_apply_gives_the_same_bytes(quantized: Any, tmp_path: Path) -> None:
     quantized.save(tmp_path / "a.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "a.plan.json"]
-    again = fb.apply(fb.fuse(fb.load(DEMO_MODEL)), tmp_path / "a.plan.json", info=data_of(quantized))
+    again = fb.apply(fb.fuse(fb.load(DEMO_MODEL)), tmp_path / "a.plan.json")
     again.save(tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     assert (tmp_path / "a.plan.json").read_bytes() == (tmp_path / "b.plan.json").read_bytes()
-
-
-def data_of(model: Any) -> dict[str, str]:
-    return {"fewbit.data": model.metadata["fewbit.data"]}
 
 
 def test_the_file_says_how_it_was_made(quantized: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -165,7 +165,7 @@ def calibrate(
     """
     config = configure(DataConfig, None, **words)
     source = _source(data, model, config)
-    return _calibrate(
+    done = _calibrate(
         model,
         plan,
         source,
@@ -177,6 +177,7 @@ def calibrate(
         data_key=f"{source.digest()} {config}" if checkpoint else "",
         progress=progress,
     )
+    return replace(done, data=source.digest() or "") if plan.observed() else done
 
 
 def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | None = None) -> Quantized:
@@ -204,7 +205,7 @@ def _emit(model: Model, plan: Plan, info: Mapping[str, str]) -> Quantized:
     target = target_named(plan.target)
     config = json.dumps(dict(plan.config), sort_keys=True)
     about = {"fewbit.version": __version__, "fewbit.target": plan.target, "fewbit.config": config}
-    about |= {"fewbit.model": plan.model, **info}
+    about |= {"fewbit.model": plan.model, "fewbit.data": plan.data or "unknown", **info}
     return Quantized(finalize(emit_qdq(model, plan), target.opset, about, target.grabs, plan.kept_float()), plan)
 
 
@@ -260,7 +261,7 @@ def quantize(
         progress=progress,
         **asdict(data_config),
     )
-    out = _emit(fused, plan, {"fewbit.data": source.digest() or "unknown"})
+    out = _emit(fused, plan, {})
     if verify:
         out.report = verify_quantized(given, out, plan, seen.kept(), _opener(chosen.target, 1), fused=fused)
     else:

@@ -87,7 +87,7 @@ def test_every_format_comes_back(spec):
 
 def test_the_file_is_made_to_be_read():
     lines = dumps(PLAN.to_json()).splitlines()
-    assert len(lines) == 2 + 4 + 2 * 2 + len(PLAN.values) + len(PLAN.nodes)
+    assert len(lines) == 2 + 5 + 2 * 2 + len(PLAN.values) + len(PLAN.nodes)
     x = '    "x": {"role": "act", "spec": {"signed": false, "bits": 8}, "range": [-1.5, 2.25], "calib_mode": "naive", '
     assert x + '"reason": "read by conv"},' in lines
     assert dumps(Plan({}, {}).to_json()).endswith('"values": {},\n  "nodes": {}\n}\n')

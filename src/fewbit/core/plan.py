@@ -1,6 +1,6 @@
 """Plan: which values become integers, in which format and range, and why. Data only; it drives every output form.
 
-    {"fewbit_plan": 1, "target": …, "config": {…}, "model": "<sha256>",
+    {"fewbit_plan": 1, "target": …, "config": {…}, "model": "<sha256>", "data": "<sha256>",
      "values": {"conv1_out": {"role": "act", "spec": {"bits": 8, "signed": false}, "range": [0.0, 6.1], …}},
      "nodes":  {"conv1": {"quantized": true, "roles": ["act", "weight", "bias"], "outputs": ["act"], "reason": …}}}
 
@@ -81,6 +81,7 @@ class Plan:
         values: by value name; a weight needed in two formats has a second entry `name@node`.
         nodes: by node name, in graph order.
         target: engine it was made for. config: the user's words, as given. model: digest of the fused float network.
+        data: digest of what it was calibrated on.
     """
 
     values: Mapping[str, ValuePlan]
@@ -88,6 +89,7 @@ class Plan:
     target: str = "onnxruntime"
     config: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    data: str = ""
 
     # -- looking up ---------------------------------------------------------------------------------------------
 
@@ -163,6 +165,7 @@ class Plan:
             "target": self.target,
             "config": dict(self.config),
             "model": self.model,
+            "data": self.data,
             "values": {k: _value_json(k, v) for k, v in self.values.items()},
             "nodes": {k: _node_json(n) for k, n in self.nodes.items()},
         }
@@ -200,7 +203,9 @@ class Plan:
             raise PlanError("this is not a fewbit plan (no key 'fewbit_plan')")
         if found["fewbit_plan"] != VERSION:
             raise PlanError(f"plan version {found['fewbit_plan']!r}; this fewbit reads version {VERSION}")
-        _keys("plan", found, {"fewbit_plan", "target", "config", "model", "values", "nodes"}, {"values", "nodes"})
+        _keys(
+            "plan", found, {"fewbit_plan", "target", "config", "model", "data", "values", "nodes"}, {"values", "nodes"}
+        )
         values = {k: _read_value(k, v) for k, v in _mapping("values", found["values"]).items()}
         nodes = {k: _read_node(k, n) for k, n in _mapping("nodes", found["nodes"]).items()}
         for name, n in nodes.items():
@@ -211,6 +216,7 @@ class Plan:
             target=_get("plan", found, "target", str, "onnxruntime"),
             config=_mapping("config", found.get("config", {})),
             model=_get("plan", found, "model", str, ""),
+            data=_get("plan", found, "data", str, ""),
         )
 
 
