@@ -1,4 +1,4 @@
-"""One quantizer, one model, one process: called by calibration.py, latency.py and networks.py. Prints one JSON line.
+"""One quantizer, one model, one process: called by the other scripts. Prints one JSON line.
 
     python peers.py TOOL MODEL DATA OUT.onnx [--samples N]
         DATA.npy    the one input; first axis = samples
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import shutil
 import sys
@@ -22,8 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import installed
 
 Feeds = dict[str, np.ndarray[Any, Any]]
+Run = Callable[[str, str, str, int], float]
+"""Model, data, file to write, samples → seconds."""
 
 
 def inputs_of(model: str) -> list[str]:
@@ -68,33 +72,42 @@ def run_float(model: str, data: str, out: str, count: int) -> float:
     return time.perf_counter() - start
 
 
-def run_fewbit(mode: str, scope: str = "smart", target: str = "onnxruntime") -> Callable[[str, str, str, int], float]:
+def run_fewbit(**words: Any) -> Run:
     def run(model: str, data: str, out: str, count: int) -> float:
         import fewbit as fb
         from fewbit import api  # noqa: F401  # imports are not timed
 
         given = data if data.endswith(".npy") else samples(model, data, count)
         start = time.perf_counter()
-        fb.quantize(
-            model,
-            given,
-            calib_mode=mode,
-            quantize_mode=scope,
-            target=target,
-            num_calib_batches=count,
-            verify=False,
-            workers=2,
-        ).save(out)
+        fb.quantize(model, given, num_calib_batches=count, verify=False, workers=2, **words).save(out)
         return time.perf_counter() - start
 
     return run
 
 
-def run_ort(method: str) -> Callable[[str, str, str, int], float]:
+def prepared(model: str, out: str) -> str:
+    """ONNX Runtime's preparation (constants folded, BatchNorm merged), in a file of its own."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready = out + ".pre.onnx"
+    try:
+        quant_pre_process(model, ready, skip_symbolic_shape=True)
+    except Exception as e:  # it fails in many ways on networks with control flow; quantize the file as it is then
+        print(f"quant_pre_process: {e}", file=sys.stderr)
+        shutil.copyfile(model, ready)
+    return ready
+
+
+def run_ort(method: str) -> Run:
     def run(model: str, data: str, out: str, count: int) -> float:
-        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization import (
+            CalibrationMethod,
+            QuantFormat,
+            QuantType,
+            quantize_static,
+            shape_inference,  # noqa: F401  # imports are not timed
+        )
         from onnxruntime.quantization.calibrate import CalibrationDataReader
-        from onnxruntime.quantization.shape_inference import quant_pre_process
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -103,23 +116,20 @@ def run_ort(method: str) -> Callable[[str, str, str, int], float]:
             def get_next(self) -> Feeds | None:
                 return next(self.left, None)
 
+        words = {
+            "quant_format": QuantFormat.QDQ,
+            "per_channel": True,
+            "activation_type": QuantType.QUInt8,
+            "weight_type": QuantType.QInt8,
+            "calibrate_method": getattr(CalibrationMethod, method),
+        }
         start = time.perf_counter()
-        ready = out + ".pre.onnx"
+        ready = prepared(model, out)
         try:
-            quant_pre_process(model, ready, skip_symbolic_shape=True)
-        except Exception as e:  # it fails in many ways on networks with control flow; quantize the file as it is then
-            print(f"quant_pre_process: {e}", file=sys.stderr)
-            shutil.copyfile(model, ready)
-        quantize_static(
-            ready,
-            out,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=getattr(CalibrationMethod, method),
-        )
+            quantize_static(ready, out, Reader(), **words)
+        except ValueError as e:  # on its own preparation of magika; the file as it is goes through
+            print(f"after quant_pre_process: {e}", file=sys.stderr)
+            quantize_static(model, out, Reader(), **words)
         took = time.perf_counter() - start
         Path(ready).unlink(missing_ok=True)
         return took
@@ -127,29 +137,99 @@ def run_ort(method: str) -> Callable[[str, str, str, int], float]:
     return run
 
 
-def run_nncf(model: str, data: str, out: str, count: int) -> float:
-    import nncf
-    import onnx
+def run_nncf(kind: str = "", **words: Any) -> Run:
+    def run(model: str, data: str, out: str, count: int) -> float:
+        import nncf
+        import onnx
 
-    total, read = feeds(model, data)
-    count = min(count, total)
-    start = time.perf_counter()
-    onnx.save(nncf.quantize(onnx.load(model), nncf.Dataset(list(range(count)), read), subset_size=count), out)
-    return time.perf_counter() - start
+        total, read = feeds(model, data)
+        count = min(count, total)
+        given = words | ({"model_type": getattr(nncf.ModelType, kind)} if kind else {})
+        start = time.perf_counter()
+        dataset = nncf.Dataset(list(range(count)), read)
+        onnx.save(nncf.quantize(onnx.load(model), dataset, subset_size=count, **given), out)
+        return time.perf_counter() - start
+
+    return run
 
 
-TOOLS: dict[str, Callable[[str, str, str, int], float]] = {
+def run_aimet(scheme: str = "min_max", weights: str = "int8", *, equalize: bool = False, rounding: int = 0) -> Run:
+    """`rounding`: iterations of AdaRound a layer."""
+
+    def run(model: str, data: str, out: str, count: int) -> float:
+        import aimet_onnx
+        import onnx
+        from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight
+        from aimet_onnx.cross_layer_equalization import equalize_model
+        from onnxruntime.quantization import shape_inference  # noqa: F401  # imports are not timed
+
+        start = time.perf_counter()
+        given = list(samples(model, data, count))
+        ready = prepared(model, out)
+        net = onnx.load(ready)
+        (equalize_model if equalize else fold_all_batch_norms_to_weight)(net)
+        kinds = {"param_type": getattr(aimet_onnx, weights), "activation_type": aimet_onnx.int8}
+        sim = aimet_onnx.QuantizationSimModel(
+            net, quant_scheme=scheme, dummy_input=given[0], config_file="default", **kinds
+        )
+        if rounding:
+            aimet_onnx.apply_adaround(sim, given, num_iterations=rounding)
+        sim.compute_encodings(given)
+        onnx.save(sim.to_onnx_qdq(prequantize_constants=True), out)
+        took = time.perf_counter() - start
+        Path(ready).unlink(missing_ok=True)
+        return took
+
+    return run
+
+
+RANGES: dict[str, Any] = {"effort": "fast", "target": "onnxruntime", "quantize_mode": "smart"}
+"""Calibrated ranges and nothing after them: what peers without corrections do."""
+
+W4: dict[str, Any] = {"weight_bit_num": 4, "quantize_mode": "full"}
+
+TOOLS: dict[str, Run] = {
     "float": run_float,
-    "fewbit-naive": run_fewbit("naive"),
-    "fewbit-entropy": run_fewbit("entropy"),
-    "fewbit-percentile": run_fewbit("percentile"),
-    "fewbit-naive-full": run_fewbit("naive", "full"),
-    "fewbit-openvino": run_fewbit("naive", target="openvino"),
+    "fewbit-naive": run_fewbit(**RANGES, calib_mode="naive"),
+    "fewbit-entropy": run_fewbit(**RANGES, calib_mode="entropy"),
+    "fewbit-percentile": run_fewbit(**RANGES, calib_mode="percentile"),
+    "fewbit-naive-full": run_fewbit(**RANGES | {"quantize_mode": "full"}, calib_mode="naive"),
+    "fewbit-openvino": run_fewbit(**RANGES | {"target": "openvino"}, calib_mode="naive"),
+    "fewbit-fast": run_fewbit(effort="fast"),
+    "fewbit-default": run_fewbit(effort="default"),
+    "fewbit-best": run_fewbit(effort="best"),
+    "fewbit-full-fast": run_fewbit(effort="fast", quantize_mode="full"),
+    "fewbit-full-default": run_fewbit(effort="default", quantize_mode="full"),
+    "fewbit-full-best": run_fewbit(effort="best", quantize_mode="full"),
+    "fewbit-w4-fast": run_fewbit(effort="fast", **W4),
+    "fewbit-w4-default": run_fewbit(effort="default", **W4),
+    "fewbit-w4-best": run_fewbit(effort="best", **W4),
+    "fewbit-agreement": run_fewbit(min_agreement=0.97),
     "ort-minmax": run_ort("MinMax"),
     "ort-entropy": run_ort("Entropy"),
     "ort-percentile": run_ort("Percentile"),
-    "nncf": run_nncf,
+    "nncf": run_nncf(),
+    "nncf-full": run_nncf(fast_bias_correction=False),
+    "nncf-transformer": run_nncf("TRANSFORMER"),
+    "aimet": run_aimet(),
+    "aimet-enhanced": run_aimet("tf_enhanced"),
+    "aimet-cle": run_aimet(equalize=True),
+    "aimet-w4": run_aimet(weights="int4"),
+    "aimet-w4-adaround": run_aimet(weights="int4", rounding=1000),
 }
+
+MEMORY = 16 << 30
+"""Bytes for one process; a tool that wants more fails by itself, before the machine does."""
+
+PACKAGES = {"float": "onnxruntime", "fewbit": "fewbit", "ort": "onnxruntime", "nncf": "nncf", "aimet": "aimet-onnx"}
+
+
+def peak_mib() -> float:
+    """Largest resident set of this program; `ru_maxrss` would count that of the process that started it too."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text("utf-8"))[0]) / 1024
 
 
 def main() -> None:
@@ -160,9 +240,10 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--samples", type=int, default=100)
     args = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     seconds = TOOLS[args.tool](args.model, args.data, args.out, args.samples)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "rss_mib": rss}))
+    package = PACKAGES[args.tool.split("-")[0]]
+    print(json.dumps({"seconds": seconds, "rss_mib": peak_mib(), "version": f"{package} {installed(package)}"}))
 
 
 if __name__ == "__main__":

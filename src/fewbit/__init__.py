@@ -21,6 +21,7 @@ _WHERE = {
     "benchmark": "fewbit.api",
     "calibrate": "fewbit.api",
     "compare": "fewbit.api",
+    "correct": "fewbit.api",
     "evaluate": "fewbit.api",
     "fuse": "fewbit.api",
     "inspect": "fewbit.api",
@@ -28,6 +29,7 @@ _WHERE = {
     "make_plan": "fewbit.api",
     "profile": "fewbit.api",
     "quantize": "fewbit.api",
+    "sensitivity": "fewbit.api",
     "CalibrationCollector": "fewbit.calib",
     "DataConfig": "fewbit.config",
     "FewbitError": "fewbit.errors",
@@ -54,6 +56,7 @@ __all__ = [
     "benchmark",
     "calibrate",
     "compare",
+    "correct",
     "evaluate",
     "fuse",
     "inspect",
@@ -61,6 +64,7 @@ __all__ = [
     "make_plan",
     "profile",
     "quantize",
+    "sensitivity",
 ]
 
 if TYPE_CHECKING:
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
         benchmark,
         calibrate,
         compare,
+        correct,
         evaluate,
         fuse,
         inspect,
@@ -77,6 +82,7 @@ if TYPE_CHECKING:
         make_plan,
         profile,
         quantize,
+        sensitivity,
     )
     from fewbit.calib import CalibrationCollector
     from fewbit.config import DataConfig, QuantConfig

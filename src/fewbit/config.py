@@ -20,7 +20,18 @@ OBSERVED = ("naive", "entropy", "percentile", "quantile", "mse", "ema")
 CALIB_MODES = ("none", *OBSERVED, "custom")
 RESIZES = ("LINEAR", "NEAREST", "CUBIC")
 COLOURS = ("RGB", "BGR", "GRAY")
-OVERRIDE_KEYS = ("bit_num", "signed", "symmetric", "granularity", "group_size", "calib_mode", "float")
+CORRECTIONS = (
+    "smooth_quant", "equalization", "range_search", "weight_range", "adaptive_rounding", "bias_correction"
+)  # fmt: skip
+EFFORTS = ("fast", "default", "best")
+BUDGETS = {  # field -> least and most that make sense
+    "min_sqnr": (-100.0, 200.0),
+    "min_cosine": (-1.0, 1.0),
+    "min_agreement": (0.0, 1.0),
+    "max_drop": (0.0, 1.0),
+    "max_latency": (0.0, 100.0),
+}
+OVERRIDE_KEYS = ("bit_num", "weight_bit_num", "signed", "symmetric", "granularity", "group_size", "calib_mode", "float")
 
 C = TypeVar("C", "QuantConfig", "DataConfig")
 
@@ -53,6 +64,7 @@ class QuantConfig:
         "channel-wise", ("tensor-wise", "channel-wise", "group-wise"), "what shares one weight scale"
     )
     bit_num: int = _say(8, "bits of weights and activations, 1 to 16; engines compute in 8 or 16")
+    weight_bit_num: int | None = _say(None, "bits of weights alone, 1 to 16 (default: bit_num)")
     group_size: int = _say(32, "weights that share a scale when group-wise")
     min_quant_weight_size: int = _say(0, "keep layers with fewer weights than this in float")
     min_quant_weight_channel: int = _say(0, "keep layers with fewer output channels than this in float")
@@ -61,6 +73,20 @@ class QuantConfig:
     exclude_operators: tuple[str, ...] = _say((), "operator types to keep in float")
     overrides: Mapping[str, Mapping[str, Any]] = _say({}, "settings for some layers: glob -> key -> value")
     target: str = _say("onnxruntime", "the engine to quantize for (see: fewbit targets)")
+    effort: str = _word("default", EFFORTS, "how much to do for accuracy: fast = ranges only; best = takes minutes")
+    smooth_quant: bool | None = _say(None, "move outlier channels into weights, SmoothQuant (default: effort decides)")
+    equalization: bool | None = _say(None, "equalize weights across layers (default: effort decides)")
+    range_search: bool | None = _say(None, "search ranges of activations by the error behind (default: effort decides)")
+    weight_range: bool | None = _say(None, "search ranges of weights by the layer's error (default: effort decides)")
+    adaptive_rounding: bool | None = _say(None, "round weights by the layer's error (default: effort decides)")
+    bias_correction: bool | None = _say(None, "correct biases for what rounding shifts (default: effort decides)")
+    measure: bool = _say(False, "smart mode by timing this network on this machine, instead of by the table")
+    min_sqnr: float | None = _say(None, "budget: least SQNR of the worst output against float, in dB")
+    min_cosine: float | None = _say(None, "budget: least cosine of the worst output against float")
+    min_agreement: float | None = _say(None, "budget: least share of samples with the class of float, 0 to 1")
+    max_drop: float | None = _say(None, "budget: largest loss of top-1 against float; 0.01 = one point (needs labels)")
+    max_latency: float | None = _say(None, "budget: largest latency as a share of float, such as 0.6")
+    time_limit: float | None = _say(None, "seconds that corrections and searches may take; the best so far counts")
     percentile: float = _say(99.99, "share of values kept by calib_mode percentile and quantile, in percent")
     ema_momentum: float = _say(0.9, "weight of the old range in calib_mode ema")
     memory_limit: int | None = _say(None, "MiB that calibration may use for values in flight; smaller micro-batches")
@@ -68,6 +94,7 @@ class QuantConfig:
     def __post_init__(self) -> None:
         _settle(self)
         _whole(self, "bit_num", 1, 16)
+        _whole(self, "weight_bit_num", 1, 16, optional=True)
         _whole(self, "group_size", 1)
         _whole(self, "min_quant_weight_size", 0)
         _whole(self, "min_quant_weight_channel", 0)
@@ -77,6 +104,15 @@ class QuantConfig:
             raise ConfigError(f"percentile is {self.percentile!r}; it must be a number over 50 and at most 100")
         if not (_is_number(self.ema_momentum) and 0 <= self.ema_momentum < 1):
             raise ConfigError(f"ema_momentum is {self.ema_momentum!r}; it must be a number from 0 to less than 1")
+        for name in CORRECTIONS:
+            if getattr(self, name) not in (None, True, False):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be true or false")
+        for name, (least, most) in BUDGETS.items():
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and least <= value <= most):
+                raise ConfigError(f"{name} is {value!r}; it must be a number from {least:g} to {most:g}")
+        if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0):
+            raise ConfigError(f"time_limit is {self.time_limit!r}; it must be a number of seconds over 0")
         if not isinstance(self.overrides, Mapping):
             raise ConfigError(f"overrides is {self.overrides!r}; it must map layers to settings")
         for glob, settings in self.overrides.items():
@@ -89,10 +125,19 @@ def _check_together(c: QuantConfig) -> None:
     said = {key for settings in c.overrides.values() for key in settings}
     if c.calib_mode in ("none", "custom") and "calib_mode" in said:
         raise ConfigError(f"calib_mode is {c.calib_mode!r} for the whole network; no override can change it")
+    if c.measure and c.quantize_mode != "smart":
+        raise ConfigError(f"measure is for quantize_mode 'smart'; {c.quantize_mode!r} does not ask what pays")
     if c.calib_mode != "none":
         return
-    if c.bit_num > 8 or any(s.get("bit_num", 8) > 8 for s in c.overrides.values()):
-        raise ConfigError("calib_mode 'none' computes in 8 bits; bit_num must be 8 or less, or calibrate on data")
+    for word in ("effort 'best'" if c.effort == "best" else "", *(n for n in CORRECTIONS if getattr(c, n))):
+        if word:
+            raise ConfigError(f"{word} needs ranges measured on data; calib_mode 'none' has none")
+    for name in BUDGETS:
+        if getattr(c, name) is not None:
+            raise ConfigError(f"{name} needs data to measure on; calib_mode 'none' takes none")
+    for key in ("bit_num", "weight_bit_num"):
+        if (getattr(c, key) or 8) > 8 or any(s.get(key, 8) > 8 for s in c.overrides.values()):
+            raise ConfigError(f"calib_mode 'none' computes in 8 bits; {key} must be 8 or less, or calibrate on data")
     if c.quantized_dtype == "int8":
         raise ConfigError("calib_mode 'none' makes uint8 activations; quantized_dtype must be 'auto' or 'uint8'")
     if c.quantize_granularity == "group-wise" or any(s.get("granularity") == "group" for s in c.overrides.values()):
@@ -111,7 +156,7 @@ def _check_override(glob: str, settings: Mapping[str, Any]) -> None:
             one_of("calib_mode", value, OBSERVED)
         if key in ("float", "signed", "symmetric") and not isinstance(value, bool):
             raise ConfigError(f"override {glob!r}: {key} is {value!r}; it must be true or false")
-    for key, most in (("bit_num", 16), ("group_size", None)):
+    for key, most in (("bit_num", 16), ("weight_bit_num", 16), ("group_size", None)):
         if key in settings:
             _check_whole(f"override {glob!r}: {key}", settings[key], 1, most)
     if "granularity" in settings:
@@ -161,6 +206,11 @@ class DataConfig:
                     f"the centre crop {self.center_crop_width}x{self.center_crop_height} is larger than "
                     f"the resized image {self.resize_width}x{self.resize_height}"
                 )
+
+
+def budgets(config: QuantConfig) -> dict[str, float]:
+    """The budgets that were asked for, by field."""
+    return {name: float(getattr(config, name)) for name in BUDGETS if getattr(config, name) is not None}
 
 
 def _settle(config: QuantConfig | DataConfig) -> None:

@@ -13,7 +13,7 @@ from tests.structure.source import project
 # Changing this list changes the contract: say so in CHANGELOG.md.
 PUBLIC = """
     CalibrationCollector DataConfig FewbitError FewbitWarning Model Plan QuantConfig QuantSpec Quantized
-    apply attach benchmark calibrate compare evaluate fuse inspect load make_plan profile quantize
+    apply attach benchmark calibrate compare correct evaluate fuse inspect load make_plan profile quantize sensitivity
 """.split()
 
 

@@ -10,7 +10,9 @@ from typer.core import TyperCommand
 
 from fewbit import __version__
 
-VERBS = ("quantize", "calibrate", "apply", "compare", "evaluate", "benchmark", "inspect", "targets", "demo")
+VERBS = (
+    "quantize", "calibrate", "apply", "compare", "sensitivity", "evaluate", "benchmark", "inspect", "targets", "demo",
+)  # fmt: skip
 """In the order of use, which is the order in the help."""
 
 HELP = "Trained float networks in, small and fast integer networks out, with proof of what that cost."

@@ -26,6 +26,8 @@ VERSION = 1
 
 INPUT_ROLES = ("act", "weight", "bias", "keep")
 OUTPUT_ROLES = ("act", "same", "float")
+VALUE_KEYS = {"role", "spec", "range", "group", "reason", "calib_mode", "observe", "scale", "nudge"}
+NODE_KEYS = {"quantized", "reason", "roles", "outputs", "absorbed_by", "bias"}
 KINDS = {str: "a text", bool: "true or false", int: "a whole number", list: "a list"}
 
 
@@ -39,6 +41,9 @@ class ValuePlan:
         lo, hi: calibrated range, None before calibration and for weights.
         reason: why it is in the plan. calib_mode: what measures the range.
         observe: whether this value is the one (or among the ones) to look at for its group.
+        scale: of a weight, the scales that a correction chose (channels or groups, flattened); empty = the largest
+            magnitude decides.
+        nudge: of a weight, how far its integers lie from the nearest ones, see `fewbit.core.nudge`.
     """
 
     spec: QuantSpec
@@ -49,6 +54,8 @@ class ValuePlan:
     hi: float | None = None
     calib_mode: str = ""
     observe: bool = True
+    scale: tuple[float, ...] = ()
+    nudge: str = ""
 
     @property
     def calibrated(self) -> bool:
@@ -64,6 +71,7 @@ class NodePlan:
         quantized: the verdict. reason: for people.
         roles: role of each input (see `OpRule.inputs`). outputs: role of each output.
         absorbed_by: the node that the engine merges this one into.
+        bias: what a correction adds to its bias, one number an output channel; empty = nothing.
     """
 
     quantized: bool
@@ -71,6 +79,25 @@ class NodePlan:
     roles: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     absorbed_by: str = ""
+    bias: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """A float rewrite that keeps the function: channels of one value are divided by factors, its readers multiply.
+
+    Args:
+        value: name of the value in the fused network. scale: one factor a channel, > 0.
+        unclip: names of Clip nodes behind it whose upper bound is taken away (they become Relu).
+        absorb: amount that moves from the bias of the layer in front into those behind, one a channel; empty = none.
+        why: the algorithm, for people.
+    """
+
+    value: str
+    scale: tuple[float, ...]
+    unclip: tuple[str, ...] = ()
+    absorb: tuple[float, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +109,7 @@ class Plan:
         nodes: by node name, in graph order.
         target: engine it was made for. config: the user's words, as given. model: digest of the fused float network.
         data: digest of what it was calibrated on.
+        rescales: float rewrites to do before anything else, in this order; ranges are those of the rewritten network.
     """
 
     values: Mapping[str, ValuePlan]
@@ -90,6 +118,7 @@ class Plan:
     config: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
     data: str = ""
+    rescales: tuple[Rescale, ...] = ()
 
     # -- looking up ---------------------------------------------------------------------------------------------
 
@@ -166,6 +195,7 @@ class Plan:
             "config": dict(self.config),
             "model": self.model,
             "data": self.data,
+            **({"rescales": [_rescale_json(r) for r in self.rescales]} if self.rescales else {}),
             "values": {k: _value_json(k, v) for k, v in self.values.items()},
             "nodes": {k: _node_json(n) for k, n in self.nodes.items()},
         }
@@ -203,9 +233,8 @@ class Plan:
             raise PlanError("this is not a fewbit plan (no key 'fewbit_plan')")
         if found["fewbit_plan"] != VERSION:
             raise PlanError(f"plan version {found['fewbit_plan']!r}; this fewbit reads version {VERSION}")
-        _keys(
-            "plan", found, {"fewbit_plan", "target", "config", "model", "data", "values", "nodes"}, {"values", "nodes"}
-        )
+        keys = {"fewbit_plan", "target", "config", "model", "data", "rescales", "values", "nodes"}
+        _keys("plan", found, keys, {"values", "nodes"})
         values = {k: _read_value(k, v) for k, v in _mapping("values", found["values"]).items()}
         nodes = {k: _read_node(k, n) for k, n in _mapping("nodes", found["nodes"]).items()}
         for name, n in nodes.items():
@@ -217,6 +246,7 @@ class Plan:
             config=_mapping("config", found.get("config", {})),
             model=_get("plan", found, "model", str, ""),
             data=_get("plan", found, "data", str, ""),
+            rescales=tuple(_read_rescale(r) for r in _get("plan", found, "rescales", list, [])),
         )
 
 
@@ -242,6 +272,10 @@ def _value_json(name: str, v: ValuePlan) -> dict[str, Any]:
         out["group"] = v.group
     if not v.observe:
         out["observe"] = False
+    if v.scale:
+        out["scale"] = list(v.scale)
+    if v.nudge:
+        out["nudge"] = v.nudge
     return out | {"reason": v.reason}
 
 
@@ -251,7 +285,14 @@ def _node_json(n: NodePlan) -> dict[str, Any]:
         out |= {"roles": list(n.roles), "outputs": list(n.outputs)}
     if n.absorbed_by:
         out["absorbed_by"] = n.absorbed_by
+    if n.bias:
+        out["bias"] = list(n.bias)
     return out | {"reason": n.reason}
+
+
+def _rescale_json(r: Rescale) -> dict[str, Any]:
+    found = {"value": r.value, "scale": list(r.scale), "unclip": list(r.unclip), "absorb": list(r.absorb), "why": r.why}
+    return {k: v for k, v in found.items() if v}
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -260,10 +301,12 @@ def _node_json(n: NodePlan) -> dict[str, Any]:
 def _read_value(name: str, found: Any) -> ValuePlan:
     what = f"value {name!r}"
     found = _mapping(what, found)
-    _keys(what, found, {"role", "spec", "range", "group", "reason", "calib_mode", "observe"}, {"role", "spec"})
+    _keys(what, found, VALUE_KEYS, {"role", "spec"})
     lo, hi = _read_range(what, found["range"]) if "range" in found else (None, None)
     if lo is not None and found["role"] == "weight":
         raise PlanError(f"{what} has a range, but it is a weight: its range comes from the weight itself; remove it")
+    if found["role"] != "weight" and ("scale" in found or "nudge" in found):
+        raise PlanError(f"{what} has a scale or a nudge, which are for weights; edit its range instead")
     return ValuePlan(
         spec=_read_spec(what, found["spec"]),
         role=_one_of(what, "role", found["role"], ("act", "weight")),
@@ -273,6 +316,29 @@ def _read_value(name: str, found: Any) -> ValuePlan:
         hi=hi,
         calib_mode=_get(what, found, "calib_mode", str, ""),
         observe=_get(what, found, "observe", bool, True),
+        scale=_numbers(what, found, "scale", positive=True),
+        nudge=_get(what, found, "nudge", str, ""),
+    )
+
+
+def _numbers(what: str, found: Mapping[str, Any], key: str, *, positive: bool = False) -> tuple[float, ...]:
+    given = _get(what, found, key, list, [])
+    for x in given:
+        if type(x) not in (int, float) or not math.isfinite(x) or (positive and x <= 0):
+            raise PlanError(f"{what}: {key} holds {x!r}; it must be finite numbers{' over 0' if positive else ''}")
+    return tuple(float(x) for x in given)
+
+
+def _read_rescale(found: Any) -> Rescale:
+    found = _mapping("rescale", found)
+    what = f"rescale of {found.get('value')!r}"
+    _keys(what, found, {"value", "scale", "unclip", "absorb", "why"}, {"value", "scale"})
+    return Rescale(
+        value=_get(what, found, "value", str, ""),
+        scale=_numbers(what, found, "scale", positive=True),
+        unclip=tuple(str(n) for n in _get(what, found, "unclip", list, [])),
+        absorb=_numbers(what, found, "absorb"),
+        why=_get(what, found, "why", str, ""),
     )
 
 
@@ -321,7 +387,7 @@ def _inherit(name: str, v: ValuePlan, values: Mapping[str, ValuePlan]) -> ValueP
 def _read_node(name: str, found: Any) -> NodePlan:
     what = f"node {name!r}"
     found = _mapping(what, found)
-    _keys(what, found, {"quantized", "reason", "roles", "outputs", "absorbed_by"}, {"quantized"})
+    _keys(what, found, NODE_KEYS, {"quantized"})
     roles, outputs = (_get(what, found, key, list, []) for key in ("roles", "outputs"))
     return NodePlan(
         quantized=_get(what, found, "quantized", bool, False),
@@ -329,6 +395,7 @@ def _read_node(name: str, found: Any) -> NodePlan:
         roles=tuple(_one_of(what, "role", r, INPUT_ROLES) for r in roles),
         outputs=tuple(_one_of(what, "output role", r, OUTPUT_ROLES) for r in outputs),
         absorbed_by=_get(what, found, "absorbed_by", str, ""),
+        bias=_numbers(what, found, "bias"),
     )
 
 

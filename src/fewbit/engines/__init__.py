@@ -4,11 +4,12 @@ Importing this registers all targets and runners; an engine itself is loaded whe
 """
 
 from fewbit.engines import onnxruntime, onnxruntime_rules, openvino, openvino_rules
-from fewbit.engines.base import ENGINES, engine, open_runner, random_feeds
+from fewbit.engines.base import ENGINES, engine, engine_version, open_runner, random_feeds
 
 __all__ = [
     "ENGINES",
     "engine",
+    "engine_version",
     "onnxruntime",
     "onnxruntime_rules",
     "open_runner",

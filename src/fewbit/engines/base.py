@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,17 @@ from fewbit.errors import unknown
 if TYPE_CHECKING:  # reading the tables of targets must not load onnx
     from fewbit.graph.model import Model
 
-__all__ = ["ENGINES", "Executed", "Feeds", "NodeTime", "Runner", "engine", "open_runner", "random_feeds"]
+__all__ = [
+    "ENGINES",
+    "Executed",
+    "Feeds",
+    "NodeTime",
+    "Runner",
+    "engine",
+    "engine_version",
+    "open_runner",
+    "random_feeds",
+]
 
 Opener = Callable[..., Runner]
 ENGINES: dict[str, Opener] = {}
@@ -46,6 +57,15 @@ def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = T
     if base not in ENGINES:
         raise unknown("engine", name, ENGINES)
     return ENGINES[base](model, threads=threads, optimize=optimize, **options)
+
+
+def engine_version(name: str) -> str:
+    """An engine and its version, such as "onnxruntime 1.31.1"; a target's name may be given."""
+    base = name.split("-")[0]
+    try:
+        return f"{base} {version(base)}"
+    except PackageNotFoundError:
+        return base
 
 
 def random_feeds(model: Model, seed: int = 0, batch: int = 1, free: int = 1) -> dict[str, NDArray[Any]]:

@@ -22,9 +22,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.nudge import unpack_nudges
 from fewbit.core.params import TINY, QuantParams, bias_scale_guard, weight_params
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.errors import PlanError, unknown
+from fewbit.graph.bias import add_bias
 from fewbit.graph.emit_dynamic import emit_dynamic
 from fewbit.graph.facts import check_finite
 from fewbit.graph.model import Model, const, dims, is_const, is_float
@@ -73,7 +75,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
         if _dynamic(plan, node):
             _emit_dynamic(e, node)
         else:
-            _emit_constants(e, node, plan.nodes[str(node.name)])
+            _emit_constants(e, node, add_bias(out, node, plan.nodes[str(node.name)], e.taken))
     out.drop_unused()
     out.graph.sort()
     return out
@@ -253,17 +255,43 @@ def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, 
     assert data is not None
     check_finite(data, str(value.name), str(node.name))
     if role == "weight":
-        params = _beside_bias(weight_params(e.plan.values[key].spec, data), data, _bias_of(node, verdict), node)
+        params = _beside_bias(weight_params_of(e.plan, key, data), data, _bias_of(node, verdict), node)
     else:
         params = e.plan.params(key)
     known = e.dequantized.get(key)
     if known is not None and e.weights[key] == params and not _same_twice(known, node):
         return known
-    q = e.model.add_initializer(e.model.fresh(f"{key}_q", e.taken), params.quantize(data))
+    q = e.model.add_initializer(e.model.fresh(f"{key}_q", e.taken), integers(e.plan, key, data, params))
     dq = _node(e, "DequantizeLinear", key, "dq", q, key, params)
     e.dequantized[key], e.weights[key] = dq, params
     e.weights[str(dq.name)] = params
     return dq
+
+
+def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:
+    """Parameters of a weight: the scales that a correction chose, or those of its largest magnitudes.
+
+    Raises:
+        PlanError: another number of scales than the weight's channels or groups.
+    """
+    v = plan.values[key]
+    plain = weight_params(v.spec, weight)
+    if not v.scale:
+        return plain
+    if len(v.scale) != plain.scale.size:
+        raise PlanError(f"weight {key!r} has {plain.scale.size} scales; the plan holds {len(v.scale)}")
+    return QuantParams(plain.spec, np.asarray(v.scale, np.float32).reshape(plain.scale.shape), plain.zero_point)
+
+
+def integers(plan: Plan, key: str, weight: NDArray[Any], params: QuantParams) -> NDArray[Any]:
+    """A weight as integers: the nearest ones, moved by the nudges of the plan."""
+    q = params.quantize(weight)
+    nudge = plan.values[key].nudge if plan.values[key].role == "weight" else ""
+    if not nudge:
+        return q
+    moved = q.astype(np.int32) + unpack_nudges(nudge, weight.shape, f"weight {key!r}")
+    inside: NDArray[Any] = np.clip(moved, params.spec.qmin, params.spec.qmax)
+    return inside.astype(q.dtype)
 
 
 def _same_twice(weight: ir.Value, node: ir.Node) -> bool:

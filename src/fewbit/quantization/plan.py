@@ -12,6 +12,7 @@ goes into a concat is seen at its output.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -57,12 +58,20 @@ def _rank(spec: QuantSpec) -> tuple[int, bool]:
     return spec.bits, bool(spec.symmetric and spec.signed)
 
 
-def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
+def make_plan(
+    model: Model,
+    config: QuantConfig,
+    target: Target,
+    floats: Mapping[str, str] | None = None,
+    measured: Mapping[str, float] | None = None,
+) -> Plan:
     """Decide what becomes integer.
 
     Args:
         model: a fused float network.
         config: the user's words. target: the engine's rows.
+        floats: nodes that a search keeps float → its reason; see `restrict`.
+        measured: nodes that were timed on this machine → integer ÷ float latency.
 
     Returns:
         a plan without ranges (constants have theirs); `calibrate` fills them in.
@@ -73,7 +82,7 @@ def make_plan(model: Model, config: QuantConfig, target: Target) -> Plan:
     """
     if config.calib_mode == "none":
         target = replace(target, rules=target.dynamic)
-    picked = select(model, config, target)
+    picked = select(model, config, target, floats, measured)
     draft = _Draft()
     for node in model.nodes:
         rule = picked.rules.get(str(node.name))
@@ -230,7 +239,7 @@ def activation_spec(
 def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str, Any]) -> QuantSpec:
     """Format of a node's weight. Groups need an axis that is summed over; where there is none, channels are used."""
     grain = wish.get("granularity", config.quantize_granularity.split("-")[0])
-    bits = wish.get("bit_num", config.bit_num)
+    bits = wish.get("weight_bit_num") or wish.get("bit_num") or config.weight_bit_num or config.bit_num
     spec = replace(target.weight, granularity="tensor", axis=None)
     if bits != 8:
         spec = replace(spec, bits=bits)

@@ -44,8 +44,18 @@ class Selection:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def select(model: Model, config: QuantConfig, target: Target) -> Selection:
+def select(
+    model: Model,
+    config: QuantConfig,
+    target: Target,
+    floats: Mapping[str, str] | None = None,
+    measured: Mapping[str, float] | None = None,
+) -> Selection:
     """Give the verdict on every node.
+
+    Args:
+        floats: nodes that a search keeps float → its reason.
+        measured: nodes that were timed → integer ÷ float latency, which counts instead of the row's factor.
 
     Raises:
         UnknownName: an excluded layer or operator, or an override, that stands for nothing.
@@ -54,12 +64,14 @@ def select(model: Model, config: QuantConfig, target: Target) -> Selection:
     picked = Selection()
     for node in model.nodes:
         rule, reason = _legal(model, node, config, target)
+        if rule is not None and floats and node.name in floats:
+            rule, reason = None, floats[str(node.name)]
         picked.reasons[str(node.name)] = reason
         if rule is not None:
             picked.rules[str(node.name)] = rule
     _absorb(model, picked)
     if config.quantize_mode == "smart":
-        _drop_costly(model, picked)
+        _drop_costly(model, picked, measured or {})
         _drop_isolated(model, picked)
     return picked
 
@@ -235,10 +247,11 @@ def _drop(model: Model, picked: Selection, name: str, reason: str) -> None:
             picked.reasons[follower] = f"follows {name}, which stays float"
 
 
-def _drop_costly(model: Model, picked: Selection) -> None:
+def _drop_costly(model: Model, picked: Selection, measured: Mapping[str, float]) -> None:
     for name, rule in list(picked.rules.items()):
-        if rule.pays is not None and rule.pays >= 1:
-            _drop(model, picked, name, f"would run at {rule.pays:.2f} of its float time (measured)")
+        factor = measured.get(name, rule.pays)
+        if factor is not None and factor >= 1:
+            _drop(model, picked, name, f"would run at {factor:.2f} of its float time (measured)")
 
 
 def _drop_isolated(model: Model, picked: Selection) -> None:

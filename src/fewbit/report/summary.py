@@ -15,6 +15,7 @@ from typing import Any
 
 from fewbit.core.plan import Plan
 from fewbit.graph.model import Model, op_name
+from fewbit.quantization.correct import Correction
 from fewbit.report.benchmark import Timing
 from fewbit.report.comparison import Comparison, LayerError
 from fewbit.report.profile import ProfileRow
@@ -47,6 +48,9 @@ class QuantReport:
         latency: of the quantized network, its ratio against float; None if not measured.
         slowest: layers that take longer than in float, most time lost first.
         warnings: what else the user should know.
+        corrections: what was tried to make rounding hurt less, in order.
+        measured: what smart mode found by timing; "" if it went by the table.
+        budget: how the search for a budget ended; "" without one. budget_met: whether it was met.
     """
 
     target: str
@@ -64,6 +68,10 @@ class QuantReport:
     slowest: tuple[ProfileRow, ...] = ()
     warnings: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    corrections: tuple[Correction, ...] = ()
+    measured: str = ""
+    budget: str = ""
+    budget_met: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -90,6 +98,8 @@ class QuantReport:
     def problems(self) -> list[str]:
         """What went wrong, one sentence each, with the layers to blame; empty if all is well."""
         found = []
+        if self.budget_met is False:
+            found.append(f"OVER BUDGET. {self.budget}")
         if self.layers and not self.quantized:
             found.append(f"NOTHING WAS QUANTIZED: all {self.layers} layers stay float.")
         elif self.size_quantized >= self.size_float:
@@ -160,6 +170,12 @@ class QuantReport:
             ("output", self._output()),
         ]
         parts = [pairs(lines)]
+        if self.corrections:
+            parts.append("corrections, judged on held-out samples:")
+            for c in self.corrections:
+                parts += wrapped(f"  {c}")
+        parts += wrapped(f"measured: {self.measured}") if self.measured else []
+        parts += wrapped(f"budget: {self.budget}") if self.budget and self.budget_met else []
         if self.kept:
             parts.append("kept float:")
             for g in grouped(self.kept):

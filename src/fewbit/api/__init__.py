@@ -1,0 +1,30 @@
+"""The Python interface: thin wiring of load → fuse → plan → calibrate → correct → emit → verify."""
+
+from fewbit.api.common import settings, target_named
+from fewbit.api.looking import attach, benchmark, compare, evaluate, inspect, profile, sensitivity
+from fewbit.api.making import apply, calibrate, correct, make_plan
+from fewbit.api.onecall import VERIFY_SAMPLES, quantize
+from fewbit.core.target import TARGETS
+from fewbit.frontends import load
+from fewbit.graph.fuse import fuse
+
+__all__ = [
+    "TARGETS",
+    "VERIFY_SAMPLES",
+    "apply",
+    "attach",
+    "benchmark",
+    "calibrate",
+    "compare",
+    "correct",
+    "evaluate",
+    "fuse",
+    "inspect",
+    "load",
+    "make_plan",
+    "profile",
+    "quantize",
+    "sensitivity",
+    "settings",
+    "target_named",
+]

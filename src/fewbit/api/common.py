@@ -1,0 +1,73 @@
+"""What every call of the interface begins with: words → configs, paths → models, data → batches, names → engines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from fewbit.config import DataConfig, QuantConfig, configure, read_config
+from fewbit.core.runner import Runner
+from fewbit.core.target import TARGETS, Target
+from fewbit.data import DataSource, open_data
+from fewbit.engines import open_runner
+from fewbit.errors import one_of, unknown
+from fewbit.frontends import load
+from fewbit.graph.model import Model
+
+Data = Any
+Progress = Callable[[int, int], None]
+Source = Model | str | os.PathLike[str]
+
+
+def target_named(name: str) -> Target:
+    """The target of that name; an unknown one offers the nearest."""
+    return TARGETS[one_of("target", name, TARGETS)]
+
+
+def settings(
+    config: QuantConfig | str | Path | Mapping[str, Any] | None, words: Mapping[str, Any]
+) -> tuple[QuantConfig, DataConfig]:
+    """Both configs out of a config object, a TOML file or a mapping, with keywords on top.
+
+    Raises:
+        UnknownName: a keyword that is a field of neither; the nearest one is offered.
+    """
+    tables: dict[str, dict[str, Any]] = {"quantize": {}, "data": {}}
+    base = config if isinstance(config, QuantConfig) else None
+    if isinstance(config, (str, Path)):
+        tables = read_config(config)
+    elif isinstance(config, Mapping):
+        words = {**config, **words}
+    ours = {f.name for f in fields(DataConfig)}
+    names = ours | {f.name for f in fields(QuantConfig)}
+    for word, value in words.items():
+        if word not in names:
+            raise unknown("setting", word, names)
+        tables["data" if word in ours else "quantize"][word] = value
+    return configure(QuantConfig, base, **tables["quantize"]), configure(DataConfig, None, **tables["data"])
+
+
+def as_model(model: Source, *, allow_quantized: bool = False) -> Model:
+    """The model, loaded if a path was given."""
+    return model if isinstance(model, Model) else load(model, allow_quantized=allow_quantized)
+
+
+def as_source(data: Data, model: Model, config: DataConfig) -> DataSource:
+    """The data as batches, opened if it is not yet."""
+    return cast(DataSource, data) if hasattr(data, "iterate") else open_data(data, model.inputs, config)
+
+
+def opener(target: str, threads: int, *, timing: bool = False, **options: Any) -> Callable[[Model], Runner]:
+    """A function that loads a model; for timing, with the engine's own habit of waiting actively."""
+    if timing and target.startswith("onnxruntime"):
+        options["spin"] = True
+    return partial(open_runner, target, threads=threads, **options)
+
+
+def cores() -> int:
+    """Cores of this machine."""
+    return os.cpu_count() or 1

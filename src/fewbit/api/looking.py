@@ -1,0 +1,237 @@
+"""Looking at networks: compare, evaluate, benchmark, profile, inspect, rank layers, attach a collector."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
+from fewbit.api.making import calibrate, emit, make_plan
+from fewbit.api.samples import Remember
+from fewbit.calib import CalibrationCollector
+from fewbit.config import DataConfig, QuantConfig, configure
+from fewbit.core.plan import Plan
+from fewbit.core.runner import Feeds
+from fewbit.core.target import TARGETS
+from fewbit.engines import open_runner, random_feeds
+from fewbit.errors import UsageError
+from fewbit.graph.files import QUANTIZED_OPS
+from fewbit.graph.fuse import fuse
+from fewbit.graph.model import Model
+from fewbit.quantization.static import feeder
+from fewbit.report.benchmark import Benchmark
+from fewbit.report.benchmark import benchmark as _benchmark
+from fewbit.report.compare import compare as _compare
+from fewbit.report.comparison import Comparison
+from fewbit.report.evaluate import Evaluation
+from fewbit.report.evaluate import evaluate as _evaluate
+from fewbit.report.inspect import Inspection
+from fewbit.report.inspect import inspect as _inspect
+from fewbit.report.profile import Profile, profile_pair
+from fewbit.search.sensitivity import Sensitivity
+from fewbit.search.sensitivity import sensitivity as _sensitivity
+
+
+def attach(model: Source, collector: CalibrationCollector, *, threads: int = 1) -> Callable[[Feeds], dict[str, Any]]:
+    """Attach a collector to a running float network, to be filled by hand.
+
+    Returns:
+        a function: feeds → every value by name; each call shows the collector what it asked for (`include_layers`),
+        or every value. Ranges then come from `collector.post_collect()`.
+    """
+    given = as_model(model)
+    names = [n for n, v in given.values().items() if v.const_value is None and n]
+    runner = open_runner("onnxruntime", given.with_outputs(n for n in names if n not in set(map(_name, given.inputs))))
+    return feeder(given, runner, collector, names)
+
+
+def _name(info: Any) -> str:
+    return str(info.name)
+
+
+def compare(
+    model: Source,
+    quantized: Source,
+    data: Data,
+    *,
+    limit: int | None = None,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    **words: Any,
+) -> Comparison:
+    """Layer by layer and at the outputs, how far the integer network is from the float one.
+
+    Args:
+        model, quantized: float and integer form. data: see `fewbit.data`; words: fields of `DataConfig`.
+        limit: use this many batches. engine, threads: what runs both.
+    """
+    ours, theirs = as_model(model), as_model(quantized, allow_quantized=True)
+    source = as_source(data, ours, configure(DataConfig, None, **words))
+    return _compare(fuse(ours), theirs, source, opener(engine, threads or cores()), limit=limit)
+
+
+def evaluate(
+    model: Source,
+    data: Data,
+    *,
+    reference: Source | None = None,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    num_skipped_batches: int = 0,
+    num_inference_batches: int | None = None,
+    output: str | None = None,
+    **words: Any,
+) -> Evaluation:
+    """Top-1 and top-5 on labelled data, and agreement with a reference network.
+
+    Args:
+        model: float or integer. data: see `fewbit.data`; words: fields of `DataConfig`.
+        reference: usually the float network; adds agreement and paired flips.
+        engine, threads: what runs them. output: name of the class scores (default: the first matrix).
+        num_skipped_batches: leave out that many at the start. num_inference_batches: use at most that many.
+    """
+    given = as_model(model, allow_quantized=True)
+    open_ = opener(engine, threads or cores())
+    other = open_(as_model(reference, allow_quantized=True)) if reference is not None else None
+    return _evaluate(
+        open_(given),
+        as_source(data, given, configure(DataConfig, None, **words)),
+        reference=other,
+        output=output,
+        num_skipped_batches=num_skipped_batches,
+        num_inference_batches=num_inference_batches,
+    )
+
+
+def benchmark(
+    model: Source,
+    against: Source | None = None,
+    *,
+    data: Data = None,
+    batch_sizes: Sequence[int] = (1,),
+    threads: int = 1,
+    engine: str = "onnxruntime",
+    warmup: int = 5,
+    min_time: float = 1.0,
+    **words: Any,
+) -> Benchmark:
+    """Time a network, in turns with another one if given: medians, quartiles, ratios, throughput.
+
+    Args:
+        model: usually integer. against: usually float; ratios refer to it.
+        data: what to feed (default: random numbers); words: fields of `DataConfig`.
+        batch_sizes: each is timed; a network with a fixed batch takes only its own.
+        threads, engine: what runs them. warmup: runs that do not count. min_time: seconds for each network and size.
+    """
+    networks = {"model": as_model(model, allow_quantized=True)}
+    if against is not None:
+        networks = {"against": as_model(against, allow_quantized=True), **networks}
+    feeds = feeds_for(networks["model"], batch_sizes, data, words)
+    open_ = opener(engine, threads, timing=True)
+    about = f"{engine}, {threads} thread{'s' if threads > 1 else ''}"
+    runners = {name: open_(m) for name, m in networks.items()}
+    return _benchmark(runners, feeds, warmup=warmup, min_time=min_time, about=about)
+
+
+def profile(
+    model: Source,
+    against: Source,
+    *,
+    data: Data = None,
+    batch_size: int = 1,
+    threads: int = 1,
+    engine: str = "onnxruntime",
+    **words: Any,
+) -> Profile:
+    """Time each operator of a float network (`against`) and of its integer form, side by side, worst first.
+
+    Args:
+        model: integer. against: its float form. data: what to feed (default: random numbers).
+        batch_size: samples in a run; a network with a fixed batch takes its own. threads, engine: what runs them.
+    """
+    fused = fuse(as_model(against))
+    given = as_model(model, allow_quantized=True)
+    open_ = opener(engine, threads, timing=True)
+    (feeds,) = feeds_for(given, (batch_size,), data, words).values()
+    return profile_pair(open_(fused), open_(given), feeds, model=fused)
+
+
+def feeds_for(
+    model: Model, batch_sizes: Sequence[int], data: Data, words: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """Feeds for each batch size: real samples, repeated as needed, or random numbers."""
+    fixed = next((i.shape[0] for i in model.inputs[:1] if i.shape and isinstance(i.shape[0], int)), None)
+    if data is None:
+        return {n: random_feeds(model, batch=n) for n in ((fixed,) if fixed else batch_sizes)}
+    batch = next(iter(as_source(data, model, configure(DataConfig, None, **words)).iterate()))
+    if fixed:
+        return {fixed: dict(batch.feeds)}
+    free = {i.name for i in model.inputs if i.shape and not isinstance(i.shape[0], int)}
+    return {
+        n: {k: np.resize(x, (n, *x.shape[1:])) if k in free else x for k, x in batch.feeds.items()} for n in batch_sizes
+    }
+
+
+def inspect(model: Source) -> Inspection:
+    """Inputs, outputs, operators, sizes; what each target could do in integers, and why not.
+
+    Args:
+        model: float or quantized; of a quantized one there is nothing to tell about targets.
+    """
+    given = as_model(model, allow_quantized=True)
+    quantized = any(n.op_type in QUANTIZED_OPS for n in given.nodes)
+    return _inspect(given, given if quantized else fuse(given), TARGETS)
+
+
+def sensitivity(
+    model: Source,
+    data: Data,
+    config: QuantConfig | str | Path | Mapping[str, Any] | None = None,
+    *,
+    plan: Plan | str | Path | None = None,
+    samples: int = 16,
+    left: bool = True,
+    store: str | Path | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **words: Any,
+) -> Sensitivity:
+    """Which layers cost accuracy: each one integer alone, each one float alone; and sets of layers to keep from 8 bits.
+
+    Args:
+        model: float. data: to calibrate on; its first `samples` are measured on.
+        config, words: as for `quantize`. Corrections and budgets have no part in this: hand the plan that they made.
+        plan: calibrated, or its file; instead of settings of how to quantize. `time_limit` is for measuring.
+        left: measure the network without each layer, too, which takes longest.
+        store: file to keep measurements in and to go on from. threads: cores that a run uses (default: all).
+        progress: called with (measurements done, all of them).
+    """
+    if samples < 1:
+        raise UsageError(f"samples is {samples!r}; it must be 1 or more")
+    chosen, reading = settings(config, words)
+    fused = fuse(as_model(model))
+    seen = Remember(as_source(data, fused, reading), samples)
+    if plan is None:
+        ready = calibrate(fused, make_plan(fused, chosen), seen, workers=threads, **asdict(reading))
+    elif replace(chosen, time_limit=None) != QuantConfig():
+        raise UsageError("the plan holds the settings that it was made with; leave out either these or the plan")
+    else:
+        ready = plan if isinstance(plan, Plan) else Plan.load(plan)
+    return _sensitivity(
+        fused,
+        ready,
+        configure(QuantConfig, None, **ready.config),
+        target_named(ready.target),
+        seen.kept(),
+        opener(ready.target, threads or cores()),
+        emit=lambda p: emit(fused, p, {}),
+        left=left,
+        store=Path(store) if store else None,
+        progress=progress,
+        deadline=time.monotonic() + chosen.time_limit if chosen.time_limit else None,
+    )

@@ -1,0 +1,222 @@
+"""The steps of quantizing, each of which can be called on its own: plan, calibrate, correct, apply."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fewbit import __version__
+from fewbit.api.common import Data, Progress, as_source, cores, opener, settings, target_named
+from fewbit.api.samples import HELD, Remember, slices
+from fewbit.calib import CalibrationCollector
+from fewbit.config import DataConfig, QuantConfig, configure
+from fewbit.core.plan import Plan
+from fewbit.core.target import Target
+from fewbit.data import Batch
+from fewbit.engines.onnxruntime_stream import open_stream
+from fewbit.errors import FewbitWarning
+from fewbit.graph.emit import emit_qdq
+from fewbit.graph.finalize import finalize
+from fewbit.graph.model import Model
+from fewbit.graph.rescale import rescaled
+from fewbit.quantization.correct import Correction, Say, Setting, any_wanted
+from fewbit.quantization.correct import correct as _correct
+from fewbit.quantization.plan import make_plan as _make_plan
+from fewbit.quantization.static import calibrate as _calibrate
+from fewbit.quantization.trial import Trial
+from fewbit.report.quantized import Quantized
+
+FIT = {"fast": 24, "default": 24, "best": 96}
+"""Samples that corrections are fitted to, at each effort."""
+
+
+def make_plan(model: Model, config: QuantConfig | str | Path | None = None, **words: Any) -> Plan:
+    """Decide what becomes integer, in which format, and why.
+
+    Args:
+        model: a fused float network. config, words: see `QuantConfig`.
+    """
+    chosen, _ = settings(config, words)
+    target = target_named(chosen.target)
+    factor = target.slow.get(chosen.quantized_dtype)
+    if factor is not None:
+        warnings.warn(
+            f"{chosen.quantized_dtype} activations run at {factor:.2f} of float time on {target.name} (measured); "
+            "quantized_dtype='auto' takes the fast type",
+            FewbitWarning,
+            stacklevel=2,
+        )
+    plan = _make_plan(model, chosen, target)
+    _tell_of_groups(plan, chosen)
+    return plan
+
+
+def _tell_of_groups(plan: Plan, config: QuantConfig) -> None:
+    """Warn if group-wise was asked for and most weights could not have it."""
+    weights = [v.spec for v in plan.values.values() if v.role == "weight"]
+    rest = sum(s.granularity != "group" for s in weights)
+    if config.quantize_granularity == "group-wise" and rest:
+        warnings.warn(
+            f"{rest} of {len(weights)} weights are quantized per channel: groups are for MatMul and Gemm only",
+            FewbitWarning,
+            stacklevel=3,
+        )
+
+
+def calibrate(
+    model: Model,
+    plan: Plan,
+    data: Data,
+    *,
+    collector: CalibrationCollector | None = None,
+    checkpoint: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    **words: Any,
+) -> Plan:
+    """Measure the ranges of a plan on data; the result is the calibration table (`plan.save("table.json")`).
+
+    Args:
+        model: the fused float network of the plan. data: see `fewbit.data`.
+        collector: for calib_mode custom. checkpoint: file to keep progress in and to go on from.
+        workers: batches in work at once (default: one a core, at most 8).
+        progress: called with (batches done, samples done).
+        words: fields of `DataConfig`.
+    """
+    config = configure(DataConfig, None, **words)
+    source = as_source(data, model, config)
+    done = _calibrate(
+        rescaled(model, plan.rescales),
+        plan,
+        source,
+        open_stream,
+        configure(QuantConfig, None, **plan.config),
+        workers=workers or min(8, os.cpu_count() or 1),
+        collector=collector,
+        checkpoint=Path(checkpoint) if checkpoint else None,
+        data_key=f"{source.digest()} {config}" if checkpoint else "",
+        progress=progress,
+    )
+    return replace(done, data=source.digest() or "") if plan.observed() else done
+
+
+def correct(
+    model: Model, plan: Plan, data: Data, *, say: Say | None = None, **words: Any
+) -> tuple[Plan, tuple[Correction, ...]]:
+    """Try what makes rounding hurt less, and keep what helps on samples held out from it.
+
+    What is tried follows from `effort` and the corrections' own words in the plan's settings.
+
+    Args:
+        model: the fused float network of the plan. plan: calibrated. data: see `fewbit.data`; some of it is used.
+        say: called with (what is done, steps done, steps). words: fields of `DataConfig`.
+
+    Returns:
+        the plan with the corrections in it, and what came of each.
+    """
+    chosen = configure(QuantConfig, None, **plan.config)
+    if not any_wanted(chosen) or chosen.calib_mode == "none":
+        return plan, ()
+    config = configure(DataConfig, None, **words)
+    seen = Remember(as_source(data, model, config), FIT[chosen.effort] + HELD, chosen.num_calib_batches)
+    deadline = time.monotonic() + chosen.time_limit if chosen.time_limit else None
+    return corrected(model, plan, chosen, seen.kept(), HELD, deadline=deadline, say=say)
+
+
+def corrected(
+    model: Model,
+    plan: Plan,
+    config: QuantConfig,
+    batches: Sequence[Batch],
+    held: int,
+    *,
+    deadline: float | None = None,
+    say: Say | None = None,
+    workers: int | None = None,
+) -> tuple[Plan, tuple[Correction, ...]]:
+    """`correct` with kept samples instead of data."""
+    parts = slices(batches, held, free_batch(model))
+    target = target_named(plan.target)
+
+    def emit(p: Plan) -> Model:
+        return emitted(model, p, target, {})
+
+    def ranges(network: Model, p: Plan) -> Plan:
+        whole = replace(config, num_calib_batches=None)
+        return _calibrate(network, p, Kept(batches), open_stream, whole, workers=workers or min(8, cores()))
+
+    setting = Setting(
+        model=model,
+        config=config,
+        target=target,
+        fit=parts.fit,
+        trial=Trial(model, parts.held, opener(plan.target, workers or cores()), emit),
+        open=opener("onnxruntime", workers or cores()),
+        emit=emit,
+        calibrate=ranges,
+        deadline=deadline,
+        say=say or (lambda what, done, of: None),
+    )
+    found, told = _correct(plan, setting)
+    if told and parts.note:
+        told = (replace(told[0], note="; ".join(filter(None, (told[0].note, parts.note)))), *told[1:])
+    return found, told
+
+
+class Kept:
+    """Batches at hand, as calibration takes them."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = batches
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """Those from `start` on."""
+        yield from self.batches[start:]
+
+
+def free_batch(model: Model) -> bool:
+    """Whether every input takes any number of samples."""
+    return all(i.shape and not isinstance(i.shape[0], int) for i in model.inputs)
+
+
+def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | None = None) -> Quantized:
+    """Make the integer network that a calibrated plan describes; no data is needed.
+
+    Args:
+        model: the fused float network that the plan was made for.
+        plan: or the path of its JSON file. info: more metadata for the file.
+
+    Raises:
+        PlanError: the plan is for another network. NotCalibrated: a range is missing.
+    """
+    plan = plan if isinstance(plan, Plan) else Plan.load(plan)
+    out = emit(model, plan, info or {})
+    if plan.model and plan.model != model.digest():
+        warnings.warn(
+            "the plan was made for another network, or for other weights; its ranges may not fit. Calibrate again",
+            FewbitWarning,
+            stacklevel=2,
+        )
+    return out
+
+
+def emit(model: Model, plan: Plan, info: Mapping[str, str]) -> Quantized:
+    """The integer network of a plan, with how it was made in its metadata."""
+    config = json.dumps(dict(plan.config), sort_keys=True)
+    about = {"fewbit.version": __version__, "fewbit.target": plan.target, "fewbit.config": config}
+    about |= {"fewbit.model": plan.model, "fewbit.data": plan.data or "unknown", **info}
+    if plan.rescales:
+        about["fewbit.rescales"] = json.dumps(plan.to_json()["rescales"])
+    return Quantized(emitted(model, plan, target_named(plan.target), about), plan)
+
+
+def emitted(model: Model, plan: Plan, target: Target, about: Mapping[str, str]) -> Model:
+    """Q and DQ written into the network as the plan's rescales leave it."""
+    integer = emit_qdq(rescaled(model, plan.rescales), plan)
+    return finalize(integer, target.opset, about, target.grabs, plan.kept_float())

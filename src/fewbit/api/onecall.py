@@ -1,0 +1,307 @@
+"""`quantize`: all steps in one call.
+
+load → fuse → plan ─┬─ calibrate ─┬─ correct ─┬─ emit → verify
+measure: ───┘  budgets: ──────────────┘
+plan for all legal layers, timed      the cheapest plan that meets them
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
+from fewbit.api.making import FIT, Kept, calibrate, corrected, emit, emitted, free_batch, make_plan
+from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, Remember, slices
+from fewbit.calib import CalibrationCollector
+from fewbit.config import QuantConfig, budgets
+from fewbit.core.plan import Plan
+from fewbit.core.timing import clock_for
+from fewbit.data import Batch
+from fewbit.engines import engine_version, random_feeds
+from fewbit.engines.onnxruntime_stream import open_stream
+from fewbit.errors import FewbitWarning, PlanError, UsageError
+from fewbit.graph.fuse import fuse
+from fewbit.graph.model import Model
+from fewbit.graph.rescale import rescaled
+from fewbit.quantization.correct import Correction, Say, any_wanted
+from fewbit.quantization.static import calibrate as _calibrate
+from fewbit.report.quantized import Quantized
+from fewbit.report.summary import summarize
+from fewbit.report.verify import verify_quantized
+from fewbit.search.budget import search
+from fewbit.search.judge import make_judge
+from fewbit.search.outcome import Found
+from fewbit.search.sensitivity import sensitivity
+from fewbit.search.smart import Measured, measure
+from fewbit.search.timings import default_cache
+
+VERIFY_SAMPLES = 16
+"""Calibration samples that a quantized network is checked on, if nothing else is at hand."""
+
+CORRECTIONS_SHARE = 0.5
+"""Of the time limit that corrections may use if a budget is to be searched for after them."""
+
+
+def quantize(
+    model: Source,
+    data: Data = None,
+    config: QuantConfig | str | Path | Mapping[str, Any] | None = None,
+    *,
+    collector: CalibrationCollector | None = None,
+    verify: bool = True,
+    checkpoint: str | Path | None = None,
+    best: str | Path | None = None,
+    state: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+    **words: Any,
+) -> Quantized:
+    """Turn a float network into an integer one, and measure what that cost.
+
+    Args:
+        model: a Model or the path of one; it is not changed.
+        data: to calibrate on: see `fewbit.data`.
+        config, words: `QuantConfig` (or a TOML file), and any of its fields and those of `DataConfig` as keywords.
+        collector: measures the ranges, for calib_mode custom.
+        verify: run float and integer network side by side on some of the data; without it the report has sizes and
+            verdicts only.
+        checkpoint: file to keep calibration progress in and to go on from.
+        best: file that a search for a budget writes its best network to, again and again.
+        state: file in which such a search keeps what it judged, to go on from; removed when it is done.
+        workers: batches in work at once.
+        progress: called with (batches done, samples done) while ranges are measured.
+        say: called with (what is done, steps done, steps) during all that comes after.
+
+    Returns:
+        the integer network, with `.plan` and `.report`. If it is slower than float, far from it, or over a budget, the
+        report says so, and a FewbitWarning is given.
+
+    Raises:
+        FewbitError: see `fewbit.errors`.
+    """
+    chosen, data_config = settings(config, words)
+    if data is None and chosen.calib_mode != "none":
+        raise UsageError(
+            "ranges are measured on data; give data=, or calib_mode='none' to measure them at run time instead"
+        )
+    given = as_model(model)
+    fused = fuse(given)
+    _check_operators(given, fused, chosen)
+    source = as_source(random_feeds(given) if data is None else data, given, data_config)
+    seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
+    job = _Job(given, fused, chosen, seen, workers or cores(), say or (lambda what, done, of: None), _end(chosen))
+
+    def ranges(plan: Plan) -> Plan:
+        return calibrate(
+            fused, plan, seen, collector=collector, checkpoint=checkpoint, workers=workers, progress=progress,
+            **asdict(data_config),
+        )  # fmt: skip
+
+    done = job.resumed(Path(state)) if state else None
+    if done is None:
+        done = job.corrected(*job.measured(ranges))
+        if state and budgets(chosen):
+            done.plan.save(_start_plan(Path(state)))
+    if budgets(chosen):
+        done = job.budgeted(done, Path(state) if state else None, Path(best) if best else None)
+    out = emit(fused, done.plan, {})
+    out.report = job.report(out, done, verify)
+    for problem in out.report.problems():
+        warnings.warn(problem, FewbitWarning, stacklevel=2)
+    return out
+
+
+def _room(config: QuantConfig, verify: bool) -> int:
+    """Samples to keep."""
+    if budgets(config):
+        return FIT[config.effort] + HELD_FOR_BUDGETS
+    if any_wanted(config):
+        return FIT[config.effort] + HELD
+    return VERIFY_SAMPLES if verify or config.measure else 0
+
+
+def _end(config: QuantConfig) -> float | None:
+    return time.monotonic() + config.time_limit if config.time_limit else None
+
+
+def _start_plan(state: Path) -> Path:
+    """Where the plan lies that a search began with."""
+    return state.with_name(f"{state.name}.plan.json")
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was decided so far: the plan, and what there is to tell of how it came about."""
+
+    plan: Plan
+    corrections: tuple[Correction, ...] = ()
+    measured: Measured | None = None
+    found: Found | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One call of `quantize`.
+
+    Args:
+        given, fused: the float network, as it came and fused. seen: the data. threads: cores to use.
+        say: tells what is done. end: deadline of time.monotonic(), or None.
+    """
+
+    given: Model
+    fused: Model
+    config: QuantConfig
+    seen: Remember
+    threads: int
+    say: Say
+    end: float | None
+
+    @property
+    def held(self) -> int:
+        """Samples to hold out."""
+        return HELD_FOR_BUDGETS if budgets(self.config) else HELD
+
+    def judged_on(self) -> list[Batch]:
+        """Samples that nothing is fitted to, but for ranges; without corrections any will do."""
+        kept = self.seen.kept()
+        if any_wanted(self.config) or budgets(self.config):
+            return slices(kept, self.held, free_batch(self.fused)).held
+        return kept
+
+    def measured(self, ranges: Callable[[Plan], Plan]) -> tuple[Plan, Measured | None]:
+        """A calibrated plan; with `measure`, of what was timed to pay."""
+        if not self.config.measure:
+            return ranges(make_plan(self.fused, self.config)), None
+        target = target_named(self.config.target)
+        every = ranges(make_plan(self.fused, replace(self.config, quantize_mode="full", measure=False)))
+        floats = {"float": opener(target.name, 1)}
+        if target.name == "openvino":
+            floats = {f"float in {p}": opener(target.name, 1, precision=p) for p in ("f32", "bf16")}
+        result = measure(
+            self.fused,
+            every,
+            self.config,
+            target,
+            opener(target.name, 1),
+            self.seen.kept()[0].feeds,
+            emit=lambda p: emitted(self.fused, p, target, {}),
+            engine=f"{engine_version(target.name)}, 1 thread",
+            baselines=floats,
+            cache=default_cache(),
+            deadline=self.end,
+            progress=lambda done, what: self.say(f"timing {what}", done, done + 1),
+            clock=clock_for(1),
+        )
+        return replace(result.plan, config=make_plan(self.fused, self.config).config, data=every.data), result
+
+    def corrected(self, plan: Plan, measured: Measured | None) -> _Done:
+        """The plan with the corrections that help."""
+        if not any_wanted(self.config) or self.config.calib_mode == "none":
+            return _Done(plan, (), measured)
+        end = self.end
+        if end is not None and budgets(self.config):
+            end = time.monotonic() + CORRECTIONS_SHARE * max(0.0, end - time.monotonic())
+        found = self._correct(plan, self.config, end)
+        return _Done(*found, measured)
+
+    def _correct(self, plan: Plan, config: QuantConfig, end: float | None) -> tuple[Plan, tuple[Correction, ...]]:
+        kept = self.seen.kept()
+        return corrected(self.fused, plan, config, kept, self.held, deadline=end, say=self.say, workers=self.threads)
+
+    def resumed(self, state: Path) -> _Done | None:
+        """The plan that an interrupted search began with, if it is there and was made for this."""
+        path = _start_plan(state)
+        if not path.exists():
+            return None
+        plan = Plan.load(path)
+        wanted = make_plan(self.fused, self.config)
+        if (plan.model, plan.config) != (wanted.model, wanted.config):
+            raise PlanError(f"{path} belongs to another network or other settings; delete it to start over")
+        return _Done(plan)
+
+    def budgeted(self, done: _Done, state: Path | None, best: Path | None) -> _Done:
+        """The cheapest plan that meets the budgets."""
+        target, kept, wanted = target_named(self.config.target), self.judged_on(), budgets(self.config)
+        rescales = done.plan.rescales
+        base = rescaled(self.fused, rescales)
+        runs, timed = opener(target.name, self.threads), opener(target.name, 1)
+
+        def whole(plan: Plan) -> Plan:
+            return replace(plan, rescales=rescales, model=done.plan.model, config=done.plan.config, data=done.plan.data)
+
+        def emits(plan: Plan) -> Model:
+            return emitted(base, replace(plan, rescales=()), target, {})
+
+        def rank(plan: Plan) -> list[tuple[str, float, int]]:
+            few = kept[: max(1, HELD // max(1, len(kept[0].names)))]
+            told = sensitivity(
+                base, replace(plan, rescales=()), self.config, target, few, runs, emit=emits, left=False,
+                progress=lambda n, of: self.say("ranking layers", n, of), deadline=self.end,
+            )  # fmt: skip
+            return [(x.node, 10 ** (-x.alone / 10), x.macs) for x in told.layers]
+
+        def ranges(plan: Plan) -> Plan:
+            return _calibrate(
+                base, plan, Kept(self.seen.kept()), open_stream, replace(self.config, num_calib_batches=None)
+            )
+
+        def better() -> Plan:
+            more = replace(self.config, effort="best", smooth_quant=False, equalization=False)
+            return replace(self._correct(replace(done.plan), more, self.end)[0], rescales=())
+
+        found = search(
+            base,
+            replace(done.plan, rescales=()),
+            self.config,
+            target,
+            wanted,
+            rank=rank,
+            judge=make_judge(base, kept, runs, emits, latency=timed if "max_latency" in wanted else None),
+            wider=[better] if self.config.effort == "default" else [],
+            calibrate=ranges,
+            save=(lambda plan, figures: emit(self.fused, whole(plan), {}).save(best)) if best else None,
+            state=state,
+            key=self.seen.digest() or "",
+            deadline=self.end,
+            progress=lambda trial, first: self.say(f"judging plans, {trial.what}", 0, 0),
+        )
+        if state is not None:
+            _start_plan(state).unlink(missing_ok=True)
+        return replace(done, plan=whole(found.plan), found=found)
+
+    def report(self, out: Quantized, done: _Done, verify: bool) -> Any:
+        """What it gave and what it cost."""
+        told: dict[str, Any] = {
+            "corrections": done.corrections,
+            "measured": done.measured.note if done.measured else "",
+            "budget": done.found.note if done.found else "",
+            "budget_met": done.found.met if done.found else None,
+        }
+        if not verify:
+            made = summarize(done.plan, self.fused, out, size_float=self.given.nbytes)
+        else:
+            open_ = opener(self.config.target, 1)
+            first = self.judged_on()
+            made = verify_quantized(
+                self.given, out, done.plan, first, open_, fused=rescaled(self.fused, done.plan.rescales)
+            )
+        return replace(made, **told)
+
+
+def _check_operators(given: Model, fused: Model, config: QuantConfig) -> None:
+    """Warn of excluded operators that fusing left none of: what they did is part of other layers now."""
+    before, after = given.op_counts(), fused.op_counts()
+    for op in config.exclude_operators:
+        if before[op] and not after[op]:
+            warnings.warn(
+                f"exclude_operators {op!r} has no effect: all {before[op]} were merged into other layers before "
+                "quantizing; exclude these by name",
+                FewbitWarning,
+                stacklevel=3,
+            )

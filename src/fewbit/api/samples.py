@@ -1,0 +1,99 @@
+"""Samples kept while data streams by: to fit corrections, and, held out from that, to judge them and the result.
+
+A uniform choice of the batches, of at most so many samples and bytes, the same for the same data.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from fewbit.data import Batch, DataSource
+
+MOST_BYTES = 256 * 2**20
+
+HELD = 16
+"""Samples held out, if that is no more than a third."""
+
+HELD_FOR_BUDGETS = 128
+"""The same where a budget is to be met: half of what is kept, at most."""
+
+
+class Remember:
+    """A data source that keeps some of its batches.
+
+    Args:
+        source: the data. samples: to keep, about. limit: stop after this many batches when read for their own sake.
+    """
+
+    def __init__(self, source: DataSource, samples: int, limit: int | None = None) -> None:
+        self.source, self.samples, self.limit = source, samples, limit
+        self._kept: dict[int, Batch] = {}
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """The source's batches; some are remembered."""
+        rng, room = random.Random(0), 0
+        self._kept = {} if start == 0 else self._kept
+        for seen, batch in enumerate(self.source.iterate(start)):
+            if not room:
+                size = max(1, sum(x.nbytes for x in batch.feeds.values()))
+                room = max(1, min(-(-self.samples // max(1, len(batch.names))), MOST_BYTES // size))
+            if len(self._kept) < room:
+                self._kept[batch.index] = batch
+            elif self.samples and (place := rng.randrange(seen + 1)) < room:
+                del self._kept[list(self._kept)[place]]
+                self._kept[batch.index] = batch
+            yield batch
+
+    def digest(self) -> str | None:
+        """That of the source."""
+        return self.source.digest()
+
+    def kept(self) -> list[Batch]:
+        """What was remembered, in the order of the data; read now if nobody asked for the data before."""
+        if not self._kept and self.samples:
+            for _ in islice(self.iterate(), self.limit):
+                pass
+        return [self._kept[i] for i in sorted(self._kept)]
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Kept samples in two parts. `note`: why nothing could be held out; "" if something was."""
+
+    fit: list[Batch]
+    held: list[Batch]
+    note: str = ""
+
+
+def slices(batches: Sequence[Batch], held: int, free: bool) -> Slices:
+    """Hold some samples out, spread over the data.
+
+    Args:
+        held: samples to hold out, at most. free: whether a batch may be cut.
+    """
+    whole = list(batches)
+    if len(whole) == 1 and free and len(whole[0].names) > 1:
+        whole = _halves(whole[0])
+    if len(whole) < 2:
+        return Slices(
+            whole, whole, "too few samples to hold any out: corrections are judged on what they were fitted to"
+        )
+    size = max(1, len(whole[0].names))
+    count = max(1, min(-(-held // size), len(whole) // 2))
+    out = {round((i + 0.5) * len(whole) / count - 0.5) for i in range(count)}
+    return Slices([b for i, b in enumerate(whole) if i not in out], [b for i, b in enumerate(whole) if i in out])
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    middle, n = len(batch.names) // 2, len(batch.names)
+    if any(x.ndim == 0 or len(x) != n for x in batch.feeds.values()):
+        return [batch]
+
+    def part(a: int, b: int) -> Batch:
+        labels = batch.labels[a:b] if batch.labels is not None else None
+        return Batch({k: x[a:b] for k, x in batch.feeds.items()}, labels, batch.index, batch.names[a:b])
+
+    return [part(0, middle), part(middle, n)]

@@ -1,0 +1,85 @@
+"""Where the bias of a layer sits, and what a correction adds to it.
+
+Conv, ConvTranspose, Gemm    input 2; added if there is none
+MatMul                       the constant of the Add that fusing marked as its bias; none → no place
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from fewbit.core.plan import NodePlan
+from fewbit.errors import PlanError
+from fewbit.graph.facts import weight_axis
+from fewbit.graph.model import Array, Model, const, dims, is_const
+from fewbit.graph.rewrite import BIAS_KEY
+
+
+def bias_place(node: ir.Node) -> tuple[ir.Node, int] | None:
+    """The node and the index of its input that hold a layer's bias, or would hold it; None: there is no place."""
+    if node.op_type in ("Conv", "ConvTranspose", "Gemm"):
+        there = node.inputs[2] if len(node.inputs) > 2 else None
+        return (node, 2) if there is None or is_const(there) else None
+    if node.op_type != "MatMul":
+        return None
+    for use in node.outputs[0].uses():
+        if use.node.metadata_props.get(BIAS_KEY) == node.name:
+            index = 1 - use.idx
+            return (use.node, index) if is_const(use.node.inputs[index]) else None
+    return None
+
+
+def sum_of(node: ir.Node) -> ir.Value:
+    """The value that holds the layer's sum with its bias, before any activation."""
+    place = bias_place(node)
+    return place[0].outputs[0] if place is not None else node.outputs[0]
+
+
+def bias_of(node: ir.Node) -> Array | None:
+    """The bias as it is, zeros if there is none yet; None if there is no place for one."""
+    place = bias_place(node)
+    if place is None:
+        return None
+    holder, index = place
+    data = const(holder.inputs[index]) if len(holder.inputs) > index else None
+    return data if data is not None else np.zeros(_channels(node), np.float32)
+
+
+def _channels(node: ir.Node) -> int:
+    shape, axis = dims(node.inputs[1]), weight_axis(node)
+    assert shape is not None and axis is not None
+    count = int(shape[axis] or 0)
+    return (
+        count * int(node.attributes["group"].value)
+        if node.op_type == "ConvTranspose" and "group" in node.attributes
+        else count
+    )
+
+
+def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str]) -> NodePlan:
+    """Add `verdict.bias` to a layer's bias in place; returns the verdict with a role for a bias that is new.
+
+    Raises:
+        PlanError: the layer has no place for a bias, or another number of channels.
+    """
+    if not verdict.bias:
+        return verdict
+    old, place = bias_of(node), bias_place(node)
+    if old is None or place is None:
+        raise PlanError(f"the plan corrects the bias of layer {node.name!r}, which has no place for one")
+    shift = np.asarray(verdict.bias, np.float64)
+    if shift.size != _channels(node):
+        raise PlanError(f"layer {node.name!r} has {_channels(node)} channels; the plan holds {shift.size} for its bias")
+    holder, index = place
+    new = len(holder.inputs) <= index or holder.inputs[index] is None
+    name = model.fresh(f"{node.name}_bias" if new else str(holder.inputs[index].name), taken)  # type: ignore[union-attr]
+    value = model.add_initializer(name, (old.astype(np.float64) + shift).astype(np.float32))
+    if len(holder.inputs) <= index:
+        holder.resize_inputs(index + 1)
+    holder.replace_input_with(index, value)
+    if not new or holder is not node:
+        return verdict
+    return replace(verdict, roles=(*verdict.roles[:2], "bias"))

@@ -1,0 +1,251 @@
+"""Layer-wise corrections: weight scales, rounding and bias of each layer, fitted to data that streams through.
+
+    isolated     x = the float input, rounded as the plan says    each layer by itself; one pass over the float network
+    sequential   x = the input in the integer network so far      layer after layer, each repairing what was lost
+                                                                  before it (asymmetric reconstruction)
+
+In both, y is the sum in the float network. What is fitted is chosen by `Fitting`: the scales by `weight_range.py`, the
+integers by `rounding.py`, the bias by the means: b += mean(y) − mean(Q·x) (empirical bias correction, Nagel et al.,
+"Data-Free Quantization", 2019, which for isolated layers is NNCF's fast bias correction).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.core.nudge import pack_nudges
+from fewbit.core.params import QuantParams, bias_scale_guard
+from fewbit.core.plan import Plan
+from fewbit.core.runner import Runner
+from fewbit.graph.emit import weight_params_of
+from fewbit.graph.model import Model
+from fewbit.quantization.linear import Linear, choose, linear_layers, patches, sums
+from fewbit.quantization.moments import Fit, Moments
+from fewbit.quantization.ranges import rounding_error
+from fewbit.quantization.rounding import DAMPING, adaptive_round
+from fewbit.quantization.static import part_for
+from fewbit.quantization.weight_range import nearest, refit_scale, search_scale
+
+Array = NDArray[Any]
+Open = Callable[[Model], Runner]
+Batches = Sequence[Any]
+Progress = Callable[[int, int], None]
+
+MIB = 2**20
+FEW_BITS = 6
+"""Up to this width scales and integers are fitted in turns."""
+
+TURNS = 3
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What is fitted, and how much is spent on it.
+
+    Args:
+        scales, rounding, bias: the three corrections.
+        places: rows of a layer that are taken of each batch.
+        damping: see `adaptive_round`.
+        largest: K above which inputs count as independent, and integers stay the nearest.
+        memory: MiB for moments and rows; what needs more is done in several passes.
+    """
+
+    scales: bool = True
+    rounding: bool = True
+    bias: bool = True
+    places: int = 48
+    largest: int = 1600
+    damping: float = DAMPING
+    memory: int = 256
+
+    def full(self, layer: Linear) -> bool:
+        """Whether a layer gets all its moments."""
+        return layer.weight.shape[-1] <= self.largest and (self.scales or self.rounding)
+
+
+def fit_isolated(
+    model: Model, plan: Plan, batches: Batches, open: Open, fitting: Fitting, deadline: float | None = None
+) -> Plan:
+    """Fit every layer by itself.
+
+    Args:
+        model: the float network of the plan, rescaled. plan: calibrated.
+        batches: to fit on. open: loads a model; its outputs need not outlive the next run.
+        deadline: of time.monotonic(); what is not fitted by then stays as it is.
+    """
+    for group in _by_memory(linear_layers(model, plan), fitting):
+        if _late(deadline):
+            break
+        plan = _corrected(plan, _moments(model, plan, group, batches, open, fitting), fitting)
+    return plan
+
+
+def _moments(
+    model: Model, plan: Plan, layers: Sequence[Linear], batches: Batches, open: Open, fitting: Fitting
+) -> list[Moments]:
+    found = [Moments(layer, fitting.full(layer)) for layer in layers]
+    fed = {i.name for i in model.inputs}
+    runner = open(part_for(model, list(dict.fromkeys(n for x in layers for n in (x.x, x.y) if n not in fed))))
+    params = {layer.x: plan.params(layer.x) for layer in layers}
+    for i, batch in enumerate(batches):
+        seen = {**batch.feeds, **runner.run(batch.feeds)}
+        for layer, moments in zip(layers, found, strict=True):
+            y = seen[layer.y]
+            places = choose(layer, y.shape, fitting.places, i)
+            x = _rounded(layer, seen[layer.x], y.shape, places, params[layer.x])
+            moments.update(x, sums(layer, y, places))
+    return found
+
+
+def _rounded(layer: Linear, x: Array, shape: tuple[int, ...], places: Array, params: QuantParams) -> Array:
+    """Rows of a rounded input; rounded before they are gathered if that is less work, which changes nothing."""
+    if x.size < layer.groups * layer.weight.shape[-1] * places.size:
+        x = np.asarray(x, np.float32)
+        return patches(layer, x + rounding_error(params, x), shape, places)
+    found = patches(layer, x, shape, places)
+    found += rounding_error(params, found)
+    return found
+
+
+def fit_sequential(
+    model: Model,
+    plan: Plan,
+    batches: Batches,
+    open: Open,
+    emit: Callable[[Plan], Model],
+    fitting: Fitting,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Fit layer after layer, each on what the integer network up to it answers; arguments as for `fit_isolated`.
+
+    Args:
+        emit: plan → integer network. progress: called with (layers done, layers).
+    """
+    layers = linear_layers(model, plan)
+    done = 0
+    for part in _by_memory(layers, fitting, rows=len(batches) * fitting.places):
+        kept = _rows(model, part, batches, open, fitting)
+        for level in _levels(model, part):
+            if _late(deadline):
+                return plan
+            found = [Moments(layer, fitting.full(layer)) for layer in level]
+            inputs = {layer.name: "" for layer in level}
+            integer = emit(plan)
+            for name in inputs:
+                inputs[name] = str(integer.node(name).inputs[0].name)  # type: ignore[union-attr]
+            runner = open(part_for(integer, list(dict.fromkeys(inputs.values()))))
+            for i, batch in enumerate(batches):
+                seen = {**batch.feeds, **runner.run(batch.feeds)}
+                for layer, moments in zip(level, found, strict=True):
+                    shape, places, y = kept[layer.name][i]
+                    x = patches(layer, seen[inputs[layer.name]], shape, places)
+                    moments.update(x, y)
+            plan = _corrected(plan, found, fitting)
+            done += len(level)
+            if progress:
+                progress(done, len(layers))
+    return plan
+
+
+def _rows(
+    model: Model, layers: Sequence[Linear], batches: Batches, open: Open, fitting: Fitting
+) -> dict[str, list[tuple[tuple[int, ...], Array, Array]]]:
+    """Rows of the sums in the float network: for each layer and batch (shape, places, rows)."""
+    runner = open(part_for(model, list(dict.fromkeys(layer.y for layer in layers))))
+    kept: dict[str, list[tuple[tuple[int, ...], Array, Array]]] = {layer.name: [] for layer in layers}
+    for i, batch in enumerate(batches):
+        seen = runner.run(batch.feeds)
+        for layer in layers:
+            y = seen[layer.y]
+            places = choose(layer, y.shape, fitting.places, i)
+            kept[layer.name].append((y.shape, places, np.array(sums(layer, y, places))))
+    return kept
+
+
+def _levels(model: Model, layers: Sequence[Linear]) -> Iterator[list[Linear]]:
+    """Layers that do not wait for each other, in order: by the number of layers on the longest way to them."""
+    named = {layer.name for layer in layers}
+    depth: dict[Any, int] = {}
+    levels: dict[int, list[Linear]] = {}
+    by_name = {layer.name: layer for layer in layers}
+    for node in model.nodes:
+        before = max((depth.get(v, 0) for v in node.inputs if v is not None), default=0)
+        if node.name in named:
+            levels.setdefault(before, []).append(by_name[str(node.name)])
+        for v in node.outputs:
+            depth[v] = before + int(node.name in named)
+    for _, level in sorted(levels.items()):
+        yield level
+
+
+def _by_memory(layers: Sequence[Linear], fitting: Fitting, rows: int = 0) -> Iterator[list[Linear]]:
+    """Layers in order, as many at once as their moments, or the rows kept of them, have room for."""
+    group: list[Linear] = []
+    used = 0
+    for layer in layers:
+        g, o, k = layer.weight.shape
+        need = 4 * g * o * rows if rows else 4 * g * k * ((k + o) if fitting.full(layer) else 1)
+        if group and used + need > fitting.memory * MIB:
+            yield group
+            group, used = [], 0
+        group.append(layer)
+        used += need
+    if group:
+        yield group
+
+
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
+
+
+# -- one layer -----------------------------------------------------------------------------------------------------
+
+
+def _corrected(plan: Plan, found: Sequence[Moments], fitting: Fitting) -> Plan:
+    """The plan with what the moments of some layers say."""
+    values, nodes = dict(plan.values), dict(plan.nodes)
+    for moments in found:
+        layer = moments.layer
+        if not (moments.n or moments.waiting):
+            continue
+        fit = moments.fit()
+        scale, start, q = _integers(layer, plan, fit, fitting)
+        if fitting.scales or fitting.rounding:
+            flat = tuple(float(s) for s in scale.reshape(-1))
+            per_channel = values[layer.key].spec.granularity == "channel"
+            nudge = pack_nudges(layer.stored((q - start).astype(np.int8)))
+            values[layer.key] = replace(values[layer.key], scale=flat if per_channel else flat[:1], nudge=nudge)
+        if fitting.bias and layer.has_bias:
+            shift = fit.bias(q * scale[..., None]) - layer.bias
+            nodes[layer.name] = replace(nodes[layer.name], bias=tuple(float(np.float32(s)) for s in shift))
+    return replace(plan, values=values, nodes=nodes)
+
+
+def _integers(
+    layer: Linear, plan: Plan, fit: Fit, fitting: Fitting
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+    """Scales (group, out), the nearest integers for them, and the chosen integers."""
+    params = weight_params_of(plan, layer.key, layer.stored(layer.weight))
+    spec, shape = params.spec, layer.weight.shape[:2]
+    limits = spec.qmin, spec.qmax
+    s_in = float(plan.params(layer.x).scale)
+    least = bias_scale_guard(layer.bias, s_in, np.zeros(layer.bias.shape, np.float32)).reshape(shape)
+    scale = np.broadcast_to(params.scale.reshape(-1), (shape[0] * shape[1],)).reshape(shape)
+    scale = np.maximum(scale, least) if params.scale.ndim else scale
+    if fitting.scales and params.scale.ndim:
+        scale = search_scale(layer.weight, scale, fit, limits, spec.bits, least)
+    start = q = nearest(layer.weight, scale, limits)
+    if fitting.rounding and fit.full:
+        for turn in range(TURNS if spec.bits <= FEW_BITS else 1):
+            if turn and params.scale.ndim and fitting.scales:
+                scale = refit_scale(q, scale, fit, least)
+                start = nearest(layer.weight, scale, limits)
+            q = adaptive_round(layer.weight, q, scale, fit, limits, fitting.damping)
+    return np.asarray(scale, np.float32), start, q
