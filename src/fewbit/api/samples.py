@@ -14,8 +14,8 @@ from fewbit.data import Batch, DataSource
 
 MOST_BYTES = 256 * 2**20
 
-HELD = 16
-"""Samples held out, if that is no more than a third."""
+HELD = 24
+"""Samples held out, if that is no more than half."""
 
 HELD_FOR_BUDGETS = 128
 """The same where a budget is to be met: half of what is kept, at most."""

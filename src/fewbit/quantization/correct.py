@@ -34,10 +34,7 @@ from fewbit.quantization.plan import make_plan
 from fewbit.quantization.ranges import refine, search_ranges, worst_ranges
 from fewbit.quantization.restrict import take_over
 from fewbit.quantization.smooth import smooth
-from fewbit.quantization.trial import Trial
-
-MARGIN = 0.1
-"""dB that a correction must win on held-out samples; less is chance."""
+from fewbit.quantization.trial import Score, Trial
 
 ALPHAS = {"fast": (0.8,), "default": (0.8,), "best": (0.65, 0.8, 0.9)}
 """Of SmoothQuant, tried at each effort: on real encoders and convolutions less than 0.6 did harm."""
@@ -150,17 +147,18 @@ def correct(plan: Plan, s: Setting) -> tuple[Plan, tuple[Correction, ...]]:
         return plan, (Correction("corrections", False, 0.0, 0.0, 0.0, note),)
     score, told = s.trial.judge(plan), []
     steps = [x for x in STEPS if s.config.effort in x.efforts and any(map(s.wanted, x.words))]
+    if s.config.calib_mode == "custom":  # only the user can measure the ranges of a rescaled network
+        steps = [x for x in steps if x.run not in (_smooth, _equalize)]
     for i, step in enumerate(steps):
         name = ", ".join(w.replace("_", " ") for w in step.words if s.wanted(w))
         if s.late():
-            told.append(Correction(name, False, score, score, 0.0, "not tried: the time limit was reached"))
+            told.append(Correction(name, False, score.sqnr, score.sqnr, 0.0, "not tried: the time limit was reached"))
             continue
         s.say(name, i, len(steps))
         start = time.monotonic()
         best, found, note = _best(plan, score, step, s)
-        kept = best is not None and best > score + MARGIN
-        after = score if best is None else best
-        told.append(Correction(name, kept, score, after, time.monotonic() - start, note))
+        after, kept = best or score, best is not None and best.beats(score)
+        told.append(Correction(name, kept, score.sqnr, after.sqnr, time.monotonic() - start, note))
         if kept:
             plan, score = found, after
     s.say("corrections", len(steps), len(steps))
@@ -170,14 +168,14 @@ def correct(plan: Plan, s: Setting) -> tuple[Plan, tuple[Correction, ...]]:
 Tried = Iterator[tuple[str, Plan]]
 
 
-def _best(plan: Plan, score: float, step: Step, s: Setting) -> tuple[float | None, Plan, str]:
+def _best(plan: Plan, score: Score, step: Step, s: Setting) -> tuple[Score | None, Plan, str]:
     """The best candidate of a step: its score, None if there is none; the plan; what it is."""
     best, found, note = None, plan, "nothing to do in this network"
     for what, tried in step.run(plan, s):
         after = s.trial.judge(tried)
-        if best is None or after > best:
+        if best is None or after.sqnr > best.sqnr:
             best, found, note = after, tried, what
-        if best > score + MARGIN and s.config.effort != "best":
+        if best.beats(score) and s.config.effort != "best":
             break  # what would come next is for the case that this had failed
     return best, found, note
 
@@ -196,6 +194,7 @@ def _smooth(plan: Plan, s: Setting) -> Tried:
     integer = {n for n, v in plan.nodes.items() if v.quantized}
     clips = s.config.effort == "best"  # most networks lean on theirs; looking costs a pass over the data
     found = [x for x in smoothable(model) if all(r.node in integer for r in x.reads) and (clips or not x.clips)]
+    found = [x for x in found if x.maker or not _made_by(model, x.value) & integer]  # a Mul would part integer layers
     few = len({r.node for x in found for r in x.reads}) < ENOUGH * len(linear_layers(model, plan))
     if not found or (few and s.config.effort != "best" and not s.config.smooth_quant):
         return
@@ -205,6 +204,11 @@ def _smooth(plan: Plan, s: Setting) -> Tried:
         if not rescales or s.late():
             return
         yield f"α = {alpha:g}, {len(rescales)} places", _rescaled(plan, s, rescales)
+
+
+def _made_by(model: Model, value: str) -> set[str]:
+    maker = model.value(value).producer()
+    return {str(maker.name)} if maker is not None else set()
 
 
 def _equalize(plan: Plan, s: Setting) -> Tried:
@@ -258,7 +262,7 @@ def _refine(plan: Plan, s: Setting) -> Tried:
     if s.config.effort == "best":
         groups = worst_ranges(s.float_model(plan), plan, s.fit, s.open)[:REFINED]
         practice = Trial(s.model, s.fit[: len(s.trial.held)], s.trial.open, s.emit)
-        if (found := refine(plan, practice.judge, groups, s.late)) is not plan:
+        if (found := refine(plan, lambda p: practice.judge(p).sqnr, groups, s.late)) is not plan:
             yield "the whole network decided", found
 
 

@@ -25,7 +25,7 @@ from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
 from fewbit.graph.emit import weight_params_of
 from fewbit.graph.model import Model
-from fewbit.quantization.linear import Linear, choose, linear_layers, patches, sums
+from fewbit.quantization.linear import Linear, choose, linear_layers, patches, size_of, sums
 from fewbit.quantization.moments import Fit, Moments
 from fewbit.quantization.ranges import rounding_error
 from fewbit.quantization.rounding import DAMPING, adaptive_round
@@ -50,7 +50,7 @@ class Fitting:
 
     Args:
         scales, rounding, bias: the three corrections.
-        places: rows of a layer that are taken of each batch.
+        places: rows of a layer that are taken of each sample.
         damping: see `adaptive_round`.
         largest: K above which inputs count as independent, and integers stay the nearest.
         memory: MiB for moments and rows; what needs more is done in several passes.
@@ -97,7 +97,7 @@ def _moments(
         seen = {**batch.feeds, **runner.run(batch.feeds)}
         for layer, moments in zip(layers, found, strict=True):
             y = seen[layer.y]
-            places = choose(layer, y.shape, fitting.places, i)
+            places = choose(layer, y.shape, fitting.places * size_of(batch), i)
             x = _rounded(layer, seen[layer.x], y.shape, places, params[layer.x])
             moments.update(x, sums(layer, y, places))
     return found
@@ -130,7 +130,7 @@ def fit_sequential(
     """
     layers = linear_layers(model, plan)
     done = 0
-    for part in _by_memory(layers, fitting, rows=len(batches) * fitting.places):
+    for part in _by_memory(layers, fitting, rows=sum(map(size_of, batches)) * fitting.places):
         kept = _rows(model, part, batches, open, fitting)
         for level in _levels(model, part):
             if _late(deadline):
@@ -164,7 +164,7 @@ def _rows(
         seen = runner.run(batch.feeds)
         for layer in layers:
             y = seen[layer.y]
-            places = choose(layer, y.shape, fitting.places, i)
+            places = choose(layer, y.shape, fitting.places * size_of(batch), i)
             kept[layer.name].append((y.shape, places, np.array(sums(layer, y, places))))
     return kept
 

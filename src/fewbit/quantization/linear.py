@@ -193,6 +193,11 @@ def choose(layer: Linear, shape: tuple[int, ...], most: int, seed: int) -> NDArr
     return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
 
 
+def size_of(batch: Any) -> int:
+    """Samples in a batch."""
+    return max(1, len(batch.names))
+
+
 def _begin(layer: Linear, size: tuple[int, ...], out: tuple[int, ...]) -> list[int]:
     """Padding in front of each axis."""
     if layer.auto_pad in ("NOTSET", "VALID"):

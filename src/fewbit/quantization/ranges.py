@@ -3,7 +3,8 @@
     range r·(lo, hi), r in a grid from 1 down;   error = Σ over readers  var( W·(x̂_r − x) ) / mean( (W·x)² )
 
 A reader that is a matrix product counts by its output (a part of it), any other by the value itself. The variance,
-since the bias takes the mean. What it finds is a range a little inside of the extremes, where the layers behind do not care for these.
+since the bias takes the mean. What it finds is a range a little inside of the extremes, where the layers behind do not
+care for these.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fewbit.core.params import QuantParams, params_from_range
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
 from fewbit.graph.model import Model
-from fewbit.quantization.linear import Linear, choose, linear_layers, patches
+from fewbit.quantization.linear import Linear, choose, linear_layers, patches, size_of
 from fewbit.quantization.static import part_for
 
 Array = NDArray[Any]
@@ -69,9 +70,9 @@ def _errors(model: Model, plan: Plan, batches: Sequence[Any], open: Open, shares
         for group, meter in meters.items():
             for name in groups[group]:
                 for layer in readers.get(name, ()):
-                    meter.reader(layer, seen[name], seen[layer.y].shape, i)
+                    meter.reader(layer, seen[name], seen[layer.y].shape, i, size_of(batch))
                 if name not in readers:
-                    meter.value(name, seen[name], i)
+                    meter.value(name, seen[name], i, size_of(batch))
     with ThreadPoolExecutor(cpu_count() or 1) as threads:
         errors = list(threads.map(_Meter.errors, meters.values()))
     return {g: e for g, e in zip(meters, errors, strict=True) if e.any()}
@@ -103,15 +104,15 @@ class _Meter:
         self.rows: dict[str, list[Array]] = {}
         self.layers: dict[str, Linear | None] = {}
 
-    def reader(self, layer: Linear, x: Array, shape: tuple[int, ...], seed: int) -> None:
+    def reader(self, layer: Linear, x: Array, shape: tuple[int, ...], seed: int, samples: int) -> None:
         """Take in what a matrix product reads."""
-        self._take(layer.name, layer, patches(layer, x, shape, choose(layer, shape, PLACES, seed)))
+        self._take(layer.name, layer, patches(layer, x, shape, choose(layer, shape, PLACES * samples, seed)))
 
-    def value(self, name: str, x: Array, seed: int) -> None:
+    def value(self, name: str, x: Array, seed: int, samples: int) -> None:
         """Take in what anything else reads."""
         flat = np.asarray(x, np.float32).reshape(-1)
-        if flat.size > ENTRIES:
-            flat = flat[np.random.default_rng(seed).integers(0, flat.size, ENTRIES)]
+        if flat.size > ENTRIES * samples:
+            flat = flat[np.random.default_rng(seed).integers(0, flat.size, ENTRIES * samples)]
         self._take(name, None, flat[None, None])
 
     def _take(self, name: str, layer: Linear | None, rows: Array) -> None:
