@@ -17,19 +17,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from accuracy_page import page, sqnr
 from common import RESULTS, write
-from inside import integer_share, macs, split
+from inside import split
 from networks import JUDGE, PEERS, hand_over, limited, verdicts
 from zoo.fetch import Unavailable
 from zoo.nets import NETWORKS
 
 import fewbit as fb
 from fewbit.core.plan import Plan
+from fewbit.data.base import Batch
+from fewbit.engines import open_runner
+from fewbit.search.macs import counted_macs, integer_share
 
 NAMES = (
     "efficientnet_lite0",
@@ -120,12 +124,13 @@ def measure(name: str, folder: Path, tools: list[str], args: argparse.Namespace)
     judged = limited(sys.executable, JUDGE, name, "onnxruntime", *pairs, *limits)
     if isinstance(judged.get("error"), str):
         return {"note": network.note, "error": f"judge.py: {judged['error']}", "tools": told}
-    work = macs(fb.fuse(fb.load(model)), next(iter(network.calib())))
+    sample = Batch(dict(next(iter(network.calib()))), None, 0, ["first"])
+    work = counted_macs(fb.fuse(fb.load(model)), sample, partial(open_runner, "onnxruntime"))
     for tool, file in files.items():
         told[tool] |= judged[tool]
         if tool.startswith("fewbit"):
             plan = file.with_suffix(".plan.json")
-            told[tool] |= verdicts(plan) | {"macs": integer_share(work, Plan.load(plan))}
+            told[tool] |= verdicts(plan) | {"macs": 100 * integer_share(Plan.load(plan), work)}
         if tool in SPLIT:
             told[tool]["split"] = split(model, plan, [f for f, _ in islice(network.judge(), args.samples)])
     return {"note": network.note, "bytes": model.stat().st_size, "float": judged["float"], "tools": told}

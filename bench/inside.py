@@ -1,7 +1,6 @@
-"""What is inside of a network that fewbit made: how much of its work is integer, and where its error comes from.
+"""What is inside of a network that fewbit made: where its error comes from.
 
-`macs` counts multiply-accumulate operations of the fused float network, `split` takes the error apart by making one
-side of a calibrated plan so fine that only the other one is left:
+`split` takes the error apart by making one side of a calibrated plan so fine that only the other one is left:
 
     weights alone       activations at 16 bits
     activations alone   weights at 16 bits, without the corrections that were made for their 8 or 4 bits
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +20,12 @@ import fewbit as fb
 from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
 from fewbit.engines import open_runner
-from fewbit.graph.model import Model, attr
+from fewbit.graph.model import Model
 
 Feeds = Mapping[str, np.ndarray[Any, Any]]
 
 FINE = 16
 """Bits whose error does not count beside that of 8."""
-
-
-def macs(model: Model, feeds: Feeds) -> dict[str, int]:
-    """Multiply-accumulate operations of each Conv, ConvTranspose, Gemm and MatMul of the main graph, by layer."""
-    nodes = [n for n in model.nodes if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
-    given = {i.name for i in model.inputs}
-    names = {str(v.name) for n in nodes for v in (n.inputs[0], n.outputs[0]) if v is not None} - given
-    ran = open_runner("onnxruntime", model.with_outputs(sorted(names))).run(feeds)
-    sizes = {name: np.shape(x) for name, x in {**feeds, **ran}.items()}
-    found = {}
-    for n in nodes:
-        x, y = sizes[str(n.inputs[0].name)], sizes[str(n.outputs[0].name)]  # type: ignore[union-attr]
-        if n.op_type == "MatMul":
-            found[str(n.name)] = prod(y) * x[-1]
-        elif n.op_type == "Gemm":
-            found[str(n.name)] = prod(y) * x[0 if attr(n, "transA", 0) else 1]
-        else:  # every output of Conv, and every input of ConvTranspose, meets this part of the weight
-            weight = n.inputs[1].shape.numpy()  # type: ignore[union-attr]
-            found[str(n.name)] = prod(y if n.op_type == "Conv" else x) * prod(weight[1:])
-    return found
-
-
-def integer_share(work: Mapping[str, int], plan: Plan) -> float:
-    """Percent of the operations that are in integer layers."""
-    done = sum(count for name, count in work.items() if name in plan.nodes and plan.nodes[name].quantized)
-    return 100 * done / max(1, sum(work.values()))
 
 
 def only_weights(plan: Plan) -> Plan:

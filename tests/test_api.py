@@ -7,19 +7,26 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 import fewbit as fb
+from fewbit.api.samples import Remember
+from fewbit.core.plan import Rescale
 from fewbit.core.target import TARGETS
+from fewbit.data import open_data
 from fewbit.data.demo import DEMO_MODEL, demo_calibration, demo_test
 from fewbit.engines import open_runner
 from fewbit.errors import FewbitWarning, NotCalibrated, PlanError, UnknownName, UsageError
 from fewbit.quantization.checkpoint import Checkpoint
 from tests.quantization.nets import net, normal
+from tests.quantization.test_smooth import normal as batches_of
+from tests.quantization.test_smooth import transformer
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +95,76 @@ def test_quantizing_twice_gives_the_same_bytes(data: dict[str, Any], tmp_path: P
 
 def test_the_steps_one_by_one_give_what_quantize_gives(data: dict[str, Any], tmp_path: Path) -> None:
     fused = fb.fuse(fb.load(DEMO_MODEL))
-    plan = fb.calibrate(fused, fb.make_plan(fused, calib_mode="naive"), data)
+    plan = fb.calibrate(fused, fb.make_plan(fused), data)
+    plan, told = fb.correct(fused, plan, data)
     plan.save(tmp_path / "table.json")
     q = fb.apply(fused, fb.Plan.load(tmp_path / "table.json"))
-    assert q.digest() == fb.quantize(DEMO_MODEL, data, verify=False).digest()
+    whole = fb.quantize(DEMO_MODEL, data, verify=False)
+    assert q.digest() == whole.digest() and q.plan.to_json() == whole.plan.to_json()
+    assert [(c.name, c.kept, c.after) for c in told] == [(c.name, c.kept, c.after) for c in whole.report.corrections]
+    assert any(c.kept for c in told)
+
+
+def test_the_same_samples_are_kept_however_the_data_is_read(data: dict[str, Any]) -> None:
+    source = open_data(data, fb.load(DEMO_MODEL).inputs)
+
+    def kept(*starts: int, limit: int | None = None) -> list[int]:
+        seen = Remember(source, 5, limit)
+        for start in starts:
+            for _ in islice(seen.iterate(start), None if limit is None else limit - start):
+                pass
+        return [b.index for b in seen.kept()]
+
+    assert kept() == kept(0) == kept(40) == kept(0, 40) == kept(0, 0) and len(kept()) == 5 and kept()[-1] > 40
+    assert kept(limit=20) == kept(0, limit=20) == kept(10, limit=20) != kept()
+
+
+def test_rescaled_values_are_compared_with_float_values_rescaled_likewise(tmp_path: Path) -> None:
+    model, samples = transformer(), [b["x"] for b in batches_of((8, 6, 8), 6)]
+    q = fb.quantize(model, samples, effort="fast", smooth_quant=True, quantize_mode="full", verify=False)
+    assert [r.value for r in q.plan.rescales] == ["v"]
+    found = fb.compare(model, q, samples)
+    layer = next(e for e in found.layers if e.name == "v")
+    assert layer.sqnr > 40 and layer.clip is not None and layer.clip < 0.01
+    q.save(tmp_path / "q.onnx")
+    assert fb.compare(model, tmp_path / "q.onnx", samples) == found
+    with pytest.raises(PlanError, match="rescale of 'v': unknown value 'v'"):
+        fb.compare(net("y = MatMul (x, w)", "float[N, C, H, K] y", w=(8, 64)), q, list(normal(1).arrays))
+
+
+def test_outputs_are_compared_with_the_network_as_it_was() -> None:
+    """A Clip that lost its bound computes something else; that is part of the error."""
+    model = net("c = Conv (x, w) v = Clip (c, lo, hi) y = Conv (v, u)", w=(4, 4, 1, 1), u=(4, 4, 1, 1), lo=(), hi=())
+    for name, number in (("lo", 0.0), ("hi", 0.5)):
+        model.value(name).const_value = ir.tensor(np.array(number, np.float32))
+    samples = list(normal(2).arrays)
+    plan = fb.make_plan(fb.fuse(model), quantize_mode="full")
+    clip = next(str(n.name) for n in model.nodes if n.op_type == "Clip")
+    plan = replace(plan, rescales=(Rescale("c", (1.0, 2.0, 1.0, 1.0), unclip=(clip,)),))
+    q = fb.apply(fb.fuse(model), fb.calibrate(fb.fuse(model), plan, samples))
+    found = fb.compare(model, q, samples)
+    (y,) = (e for e in found.layers if e.name == "y")
+    assert y.sqnr > 25 and found.sqnr is not None and found.sqnr < 10
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "7", '[{"value": "v"}]', '[{"value": "v", "scale": [0]}]'], ids=["cut", "number", "key", "zero"]
+)
+def test_damaged_rescales_in_a_file_are_an_error(text: str) -> None:
+    model, samples = transformer(), [b["x"] for b in batches_of((8, 6, 8), 2)]
+    q = fb.quantize(model, samples, quantize_mode="full", effort="fast", verify=False)
+    plain = fb.Model(q.ir)
+    plain.ir.metadata_props["fewbit.rescales"] = text
+    with pytest.raises(PlanError, match=r"the metadata 'fewbit.rescales' of the integer network is damaged: .*again"):
+        fb.compare(model, plain, samples)
+
+
+def test_layers_of_a_rescaled_plan_are_ranked() -> None:
+    model, samples = transformer(residual=True), [b["x"] for b in batches_of((8, 6, 8), 4)]
+    q = fb.quantize(model, samples, effort="fast", smooth_quant=True, quantize_mode="full", verify=False)
+    assert q.plan.rescales and len(q.plan.nodes) == len(model.nodes) + 1  # a Mul where the value itself must stay
+    found = fb.sensitivity(model, samples, plan=q.plan)
+    assert {x.node for x in found.layers} >= {"a", "z", "y"} and found.sqnr > 20
 
 
 def test_an_edited_range_is_honoured(data: dict[str, Any], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_the_demo_shows_it_all_and_keeps_it(cli: Cli, tmp_path: Path, monkeypatc
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     done = cli("demo", "--save", tmp_path / "kept")
     assert done.code == 0, done.err
+    assert "\ncorrections, judged on held-out samples:\n" in done.out
     for word in ("weights", "layers", "accuracy float", "accuracy int8", "agreement", "worst layers", "ratio to float"):
         assert word in done.out
     assert "pip install 'fewbit[openvino]'" in done.out and done.out.endswith(f"kept in {tmp_path / 'kept'}\n")
@@ -37,6 +38,7 @@ def test_the_demo_in_json_loses_no_accuracy(cli: Cli) -> None:
         "/stem/conv/Conv",
         "/relu/Relu",
     }
+    assert any(c["kept"] and c["after"] > c["before"] for c in found["corrections"])
     assert set(found["engines"]) == {"onnxruntime", *(["openvino"] if find_spec("openvino") else [])}
     for engine in found["engines"].values():
         counted = engine["evaluation"]

@@ -4,7 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fewbit.core.params import QuantParams, bias_scale_guard, params_from_range, weight_params
+from fewbit.core.params import QuantParams, bias_scale_guard, exact_int32, params_from_range, weight_params
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import ConfigError
 
@@ -167,3 +167,13 @@ def test_bias_fits_its_int32(s_in, bias):
 def test_bias_guard_leaves_good_scales_alone():
     s_w = np.array([0.01, 0.02], np.float32)
     np.testing.assert_array_equal(bias_scale_guard(np.array([1.0, -2.0]), 0.1, s_w), s_w)
+
+
+@given(arrays(np.float32, 20, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_a_float_is_an_integer_times_a_power_of_two(x):
+    q, s = exact_int32(x)
+    assert q.dtype == np.int32 and np.abs(q.astype(np.int64)).max() <= 2**24
+    assert s.dtype == np.float32 and np.isfinite(s).all() and (s >= np.finfo(np.float32).tiny).all()
+    large = np.abs(x) >= 2.0**-102
+    np.testing.assert_array_equal((q.astype(np.float32) * s)[large], x[large])
+    assert np.abs(q.astype(np.float64) * s - x)[~large].max(initial=0) <= np.finfo(np.float32).tiny / 2

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewbit.core.params import params_from_range
-from fewbit.core.plan import NodePlan, Plan, ValuePlan, dumps
+from fewbit.core.plan import NodePlan, Plan, Rescale, ValuePlan, dumps
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import ConfigError, NotCalibrated, OutputError, PlanError, UnknownName
 
@@ -35,19 +35,31 @@ PLAN = Plan(
     model="0123",
 )
 
+CORRECTED = replace(
+    PLAN,
+    values={**PLAN.values, "w": replace(PLAN.values["w"], scale=(0.1, 2e-30), nudge="eJxjZGRgAAAAFAAE")},
+    nodes={**PLAN.nodes, "conv": replace(PLAN.nodes["conv"], bias=(0.1, -3.0))},
+    rescales=(
+        Rescale("x", (0.5, 2.0), unclip=("relu6",), absorb=(0.0, 1.5), why="high-bias absorption"),
+        Rescale("y", (1 / 3,)),
+    ),
+)
+
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-def changed(**at) -> dict:
-    """PLAN as JSON with changes: `values__x__range=[2, 1]` sets that entry, `...` removes it."""
-    found = json.loads(dumps(PLAN.to_json()))
+def changed(plan: Plan = PLAN, **at) -> dict:
+    """A plan as JSON with changes: `values__x__range=[2, 1]` sets that entry, `...` removes it."""
+    found = json.loads(dumps(plan.to_json()))
     for path, value in at.items():
         *way, last = path.split("__")
         here = found
         for step in way:
-            here = here[step]
+            here = here[int(step) if isinstance(here, list) else step]
         if value is ...:
             del here[last]
+        elif isinstance(here, list):
+            here[int(last)] = value
         else:
             here[last] = value
     return found
@@ -187,6 +199,87 @@ def test_damaged_entries_are_named(tmp_path, change, says):
     file.write_text(json.dumps(found))
     with pytest.raises(PlanError, match=rf"plan\.json: .*{says}"):
         Plan.load(file)
+
+
+# -- corrections -----------------------------------------------------------------------------------------------------
+
+
+def test_corrections_come_back_as_they_were(tmp_path):
+    CORRECTED.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == CORRECTED != PLAN
+
+
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+
+
+@given(
+    st.lists(positive, max_size=5), st.lists(finite, max_size=5), st.text(), st.lists(positive, min_size=1, max_size=5)
+)
+def test_numbers_of_corrections_come_back_bit_for_bit(scale, bias, nudge, factors):
+    values = {"w": ValuePlan(W8, "weight", "w", scale=tuple(scale), nudge=nudge)}
+    nodes = {"n": NodePlan(True, "", ("act",), ("act",), bias=tuple(bias))}
+    plan = Plan(values, nodes, rescales=(Rescale("x", tuple(factors), absorb=tuple(bias), why=nudge),))
+    back = Plan.from_json(json.loads(dumps(plan.to_json())))
+    assert back == plan and repr(back) == repr(plan)
+
+
+def test_a_plan_without_corrections_does_not_speak_of_them():
+    text = dumps(PLAN.to_json())
+    assert not any(f'"{word}"' in text for word in ("scale", "nudge", "rescales", "unclip", "absorb"))
+    assert '"bias": ' not in text
+    assert (
+        '"rescales": [{"value": "x", "scale": [0.5, 2.0], "unclip": ["relu6"], "absorb": [0.0, 1.5], "why": '
+        in dumps(CORRECTED.to_json())
+    )
+
+
+def test_whole_numbers_may_be_written_without_a_point():
+    found = Plan.from_json(changed(CORRECTED, values__w__scale=[1, 2], nodes__conv__bias=[0, -1]))
+    assert found.values["w"].scale == (1.0, 2.0) and type(found.values["w"].scale[0]) is float
+    assert found.nodes["conv"].bias == (0.0, -1.0)
+
+
+def test_new_ranges_keep_the_corrections_of_weights_and_a_float_layer_loses_its_bias():
+    plan = CORRECTED.with_ranges({"x": (-9.0, 9.0)})
+    assert plan.values["w"] == CORRECTED.values["w"] and plan.nodes == CORRECTED.nodes
+    assert plan.rescales == CORRECTED.rescales
+    assert CORRECTED.keep_float(["conv"], "it hurts").nodes["conv"].bias == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"values__x__scale": [1.0]}, r"value 'x' has a scale or a nudge, which are for weights; edit its range"),
+        ({"values__x__nudge": "eJw="}, r"value 'x' has a scale or a nudge, which are for weights; edit its range"),
+        ({"values__w__scale": 1.0}, r"value 'w': scale is 1.0; it must be a list"),
+        ({"values__w__scale": [1.0, 0.0]}, r"value 'w': scale holds 0.0; it must be finite numbers over 0"),
+        ({"values__w__scale": [-1]}, r"value 'w': scale holds -1; it must be finite numbers over 0"),
+        ({"values__w__scale": [True]}, r"value 'w': scale holds True; it must be finite numbers over 0"),
+        ({"values__w__scale": ["1"]}, r"value 'w': scale holds '1'; it must be finite numbers over 0"),
+        ({"values__w__scale": [float("nan")]}, r"value 'w': scale holds nan; it must be finite numbers over 0"),
+        ({"values__w__scale": [10**400]}, r"value 'w': scale holds 10+; it must be finite numbers over 0"),
+        ({"values__w__nudge": 3}, r"value 'w': nudge is 3; it must be a text"),
+        ({"nodes__conv__bias": "0"}, r"node 'conv': bias is '0'; it must be a list"),
+        ({"nodes__conv__bias": [None]}, r"node 'conv': bias holds None; it must be finite numbers$"),
+        ({"nodes__conv__bias": [float("inf")]}, r"node 'conv': bias holds inf; it must be finite numbers$"),
+        ({"rescales": {}}, r"plan: rescales is \{\}; it must be a list"),
+        ({"rescales__0": 3}, r"rescale is 3; it must be an object"),
+        ({"rescales__0__value": ...}, r"rescale of None lacks the key 'value'"),
+        ({"rescales__0__value": 3}, r"rescale of 3: value is 3; it must be a text"),
+        ({"rescales__0__scale": ...}, r"rescale of 'x' lacks the key 'scale'"),
+        ({"rescales__0__scale": [0.5, 0]}, r"rescale of 'x': scale holds 0; it must be finite numbers over 0"),
+        ({"rescales__0__absorb": [float("nan")]}, r"rescale of 'x': absorb holds nan; it must be finite numbers$"),
+        ({"rescales__0__unclip": "relu6"}, r"rescale of 'x': unclip is 'relu6'; it must be a list"),
+        ({"rescales__1__why": 1}, r"rescale of 'y': why is 1; it must be a text"),
+        ({"rescales__1__scales": []}, r"unknown key of rescale of 'y' 'scales'; did you mean 'scale'"),
+    ],
+)
+def test_damaged_corrections_are_named(change, says):
+    with pytest.raises(PlanError, match=says):
+        Plan.from_json(changed(CORRECTED, **change))
+
+
+# -- files that are no plan ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from fewbit.core.params import weight_params
+from fewbit.core.nudge import pack_nudges
+from fewbit.core.params import QuantParams, weight_params
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
 from fewbit.engines import open_runner
+from fewbit.errors import PlanError
 from fewbit.graph.files import to_bytes
+from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model, const
 from tests.graph.emitted import convolve, fake_bias, fake_weight, message, quantized, reference, steps, stored
 from tests.models import (
@@ -302,12 +305,6 @@ def test_sixteen_bits_raise_the_opset_and_are_much_closer():
     assert errors[16] < errors[8] / 50
 
 
-def test_a_sixteen_bit_layer_keeps_its_bias_in_float():
-    model = load(conv_relu())
-    out = quantized(model, plan_for(model, bit_num=16))
-    assert "b" in out.graph.initializers and "b_q" not in out.graph.initializers
-
-
 @pytest.mark.parametrize(("k", "size"), [(32, 8), (32, 32), (30, 8)])
 def test_weights_in_groups(k, size):
     model = load(matmul(k=k))
@@ -349,3 +346,133 @@ def test_the_bias_of_a_channel_without_weights_survives(grain):
     plan = plan_for(model, [feeds], quantize_granularity=grain)
     got = run(quantized(model, plan), feeds)["y"]
     assert np.abs(got[:, 1] - 0.3).max() <= plan.params("y").scale
+
+
+# -- corrections -----------------------------------------------------------------------------------------------------
+
+
+def corrected(plan: Plan, name: str = "w", node: str = "", bias=(), **weight) -> Plan:
+    values = {**plan.values, name: replace(plan.values[name], **weight)}
+    nodes = {**plan.nodes, node: replace(plan.nodes[node], bias=tuple(bias))} if node else plan.nodes
+    return replace(plan, values=values, nodes=nodes)
+
+
+@pytest.mark.parametrize("made", [conv_relu, gemm, matmul])
+def test_scales_of_the_plan_are_those_of_the_network(made):
+    model = load(made())
+    plan = plan_for(model)
+    spec, w = plan.values["w"].spec, const(model.value("w"))
+    plain = weight_params(spec, w)
+    scale = np.float32(plain.scale * np.linspace(0.5, 1, len(plain.scale)))
+    out = quantized(model, corrected(plan, scale=tuple(scale.tolist())))
+    np.testing.assert_array_equal(stored(out, "w_scale"), scale)
+    np.testing.assert_array_equal(stored(out, "w_q"), QuantParams(spec, scale, plain.zero_point).quantize(w))
+    if "b_scale" in out.graph.initializers:
+        np.testing.assert_array_equal(stored(out, "b_scale"), plan.params("x").scale * scale)
+
+
+def test_one_scale_for_a_tensor():
+    model = load(conv_relu())
+    plan = corrected(plan_for(model, quantize_granularity="tensor-wise"), scale=(0.0125,))
+    assert stored(quantized(model, plan), "w_scale") == np.float32(0.0125)
+
+
+def test_scales_of_groups():
+    model = load(matmul())
+    spec = QuantSpec(8, True, symmetric=True, narrow=True, granularity="group", axis=0, group_size=8)
+    scale = np.linspace(0.01, 0.02, 4 * 8).astype(np.float32)
+    plan = corrected(with_spec(model, "w", spec), scale=tuple(scale.tolist()))
+    np.testing.assert_array_equal(stored(quantized(model, plan), "w_scale"), scale.reshape(4, 8))
+
+
+def test_a_scale_too_small_for_the_bias_is_made_larger():
+    model = load(conv_relu())
+    plan = corrected(plan_for(model), scale=(1e-12,) * 4)
+    out = quantized(model, plan)
+    assert (stored(out, "w_scale") > 1e-12).all() and np.abs(stored(out, "b_q").astype(np.int64)).max() <= 2**30
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_nudges_move_the_integers_inside_their_limits(bits, rng):
+    model = load(conv_relu())
+    plan = plan_for(model, weight_bit_num=bits)
+    w, spec = const(model.value("w")), plan.values["w"].spec
+    nudge = rng.integers(-3, 4, w.shape).astype(np.int8)
+    scale = (weight_params(spec, w).scale * np.float32(0.9)).tolist()
+    plan = corrected(plan, scale=tuple(scale), nudge=pack_nudges(nudge))
+    nearest = weight_params(spec, w)
+    nearest = QuantParams(spec, np.float32(scale), nearest.zero_point).quantize(w).astype(int)
+    q = stored(quantized(model, plan), "w_q")
+    assert q.dtype == np.int8
+    np.testing.assert_array_equal(q, np.clip(nearest + nudge, spec.qmin, spec.qmax))
+
+
+def test_each_use_of_a_weight_has_nudges_of_its_own():
+    model = load(tied(same_axis=False))
+    ones = pack_nudges(np.ones((6, 6), np.int8))
+    plan = corrected(plan_for(model), "w@fc2", nudge=ones)
+    plain, moved = quantized(model, plan_for(model)), quantized(model, plan)
+    np.testing.assert_array_equal(stored(moved, "w_q"), stored(plain, "w_q"))
+    np.testing.assert_array_equal(stored(moved, "w@fc2_q"), np.minimum(stored(plain, "w@fc2_q").astype(int) + 1, 127))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bias_of_the_plan_is_added(bias):
+    model = load(gemm(bias=bias))
+    plan, shift = plan_for(model), np.linspace(-1, 1, 5)
+    plan = plan.with_ranges({"y": (-9.0, 9.0)})
+    out = quantized(model, corrected(plan, node="fc", bias=shift))
+    old = const(model.value("b")) if bias else 0
+    q, scale, _ = (stored(out, v.name) for v in out.node("fc").inputs[2].producer().inputs)
+    assert q.dtype == np.int32
+    np.testing.assert_allclose(q * scale.astype(np.float64), old + shift, atol=float(scale.max()))
+    feeds = feeds_for(model, 5)
+    moved = run(out, feeds)["y"] - run(quantized(model, plan), feeds)["y"]
+    np.testing.assert_allclose(moved, np.broadcast_to(shift, moved.shape), atol=1.01 * plan.params("y").scale)
+
+
+def test_a_plan_with_corrections_does_not_change_the_network():
+    model = load(gemm())
+    before, plan = to_bytes(model), plan_for(model)
+    ones = pack_nudges(np.ones((5, 6), np.int8))
+    out = quantized(model, corrected(plan, node="fc", bias=[1] * 5, scale=(0.01,) * 5, nudge=ones))
+    assert to_bytes(model) == before and to_bytes(out) != to_bytes(quantized(model, plan))
+    assert to_bytes(out) == to_bytes(
+        quantized(model, corrected(plan, node="fc", bias=[1] * 5, scale=(0.01,) * 5, nudge=ones))
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"scale": (0.1,)}, r"weight 'w' has 5 scales; the plan holds 1"),
+        ({"scale": (0.1,) * 6}, r"weight 'w' has 5 scales; the plan holds 6"),
+        ({"nudge": "eJw="}, r"weight 'w': its nudges are (damaged|for another)"),
+        ({"nudge": pack_nudges(np.ones(29, np.int8))}, r"weight 'w': its nudges are for another number .* than 30"),
+        ({"node": "fc", "bias": [1.0] * 4}, r"layer 'fc' has 5 channels; the plan holds 4 for its bias"),
+    ],
+)
+def test_corrections_that_do_not_fit_are_told(change, says):
+    model = load(gemm())
+    with pytest.raises(PlanError, match=says):
+        quantized(model, corrected(plan_for(model), **change))
+
+
+def test_a_bias_for_a_layer_without_a_place_is_told():
+    model = load(matmul())
+    with pytest.raises(PlanError, match="corrects the bias of layer 'mm', which has no place for one"):
+        quantized(model, corrected(plan_for(model), node="mm", bias=[1.0] * 8))
+
+
+@pytest.mark.parametrize("exclude", [(), ("y",)])
+def test_the_bias_behind_a_matmul_is_found_though_integers_come_between(exclude):
+    made = proto([node("MatMul", "x w", "p", "mm"), node("Add", "p b", "y", "y")], [info("x", [2, 3, 6])],
+                 [info("y", [2, 3, 5])], {"w": weight(6, 5), "b": weight(5)})  # fmt: skip
+    model = fuse(load(made))
+    plan = plan_for(model, exclude_layers=exclude).with_ranges({"p": (-9.0, 9.0)})
+    if not exclude:
+        plan = plan.with_ranges({"y": (-9.0, 9.0)})
+    feeds, shift = feeds_for(model, 5), np.linspace(-1, 1, 5)
+    before, after = (run(quantized(model, p), feeds)["y"] for p in (plan, corrected(plan, node="mm", bias=shift)))
+    close = 1e-6 if exclude else 1.01 * plan.params("y").scale
+    np.testing.assert_allclose(after - before, np.broadcast_to(shift, before.shape), atol=close)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fewbit.core.runner import Feeds
+from fewbit.core.timing import SLICE
 from fewbit.errors import ConfigError, UnknownName, UsageError
-from fewbit.report.benchmark import LEAST_ROUNDS, SLICE, Benchmark, Timing, benchmark
+from fewbit.report.benchmark import LEAST_ROUNDS, Benchmark, Timing, benchmark
 from tests.report.helpers import Fake, golden
 
 FEEDS = {1: {"x": np.zeros((1, 2), np.float32)}}

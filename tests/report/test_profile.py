@@ -9,28 +9,8 @@ from onnx import helper, numpy_helper
 
 from fewbit.core.runner import NodeTime
 from fewbit.graph.model import Model
-from fewbit.report.profile import Profile, by_operator, layer_names, layer_of, profile_pair
+from fewbit.report.profile import Profile, by_operator, layer_names, profile_pair
 from tests.report.helpers import Fake, build, golden, model, with_qdq
-
-NAMES = {n: n for n in ("conv1", "conv10", "layer1/conv", "layer1/conv_2", "x")}
-
-
-@pytest.mark.parametrize(
-    ("node", "layer"),
-    [
-        ("conv1", "conv1"),
-        ("conv1_token_1", "conv1"),
-        ("conv1/WithoutBiases", "conv1"),
-        ("conv10_nchwc", "conv10"),
-        ("conv12", "conv12"),
-        ("layer1/conv_2_quant", "layer1/conv_2"),
-        ("layer1/conv_3", "layer1/conv"),
-        ("ReorderOutput_token_5", "ReorderOutput_token_5"),
-        ("xavier", "xavier"),
-    ],
-)
-def test_the_longest_name_that_ends_at_a_word_wins(node: str, layer: str) -> None:
-    assert layer_of(node, NAMES) == layer
 
 
 def network() -> Any:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from fewbit.core.plan import NodePlan, Plan
+from fewbit.quantization.correct import Correction
 from fewbit.report.benchmark import Timing
 from fewbit.report.comparison import Comparison, LayerError
 from fewbit.report.profile import ProfileRow
 from fewbit.report.reasons import Kept
-from fewbit.report.summary import QuantReport, summarize
+from fewbit.report.summary import QuantReport, correction_lines, summarize
 from tests.report.helpers import chain, golden, model, with_qdq
 
 
@@ -92,6 +93,8 @@ def test_what_was_not_measured_is_said() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"cosine": 0.5}, "effort = best"),
+        ({"cosine": 0.5}, "min_cosine = 0.98"),
         ({"cosine": 0.5, "suspects": ("fc",)}, "exclude_layers = fc"),
         ({"cosine": 0.5, "worst": WORST}, "25.0 % of logits lies outside of its range"),
         ({"cosine": 0.5}, "calib_mode = percentile or mse or naive"),
@@ -112,6 +115,70 @@ def test_advice(change: dict[str, Any], words: str) -> None:
 def test_other_bits_than_8_are_the_first_thing_to_undo(bits: int, change: dict[str, Any]) -> None:
     report = replace(GOOD, config={"bit_num": bits}, **change)
     assert "bit_num = 8" in report.advice()[0] and sum("bit_num" in a for a in report.advice()) == 1
+
+
+def advised(**change: Any) -> list[str]:
+    """What the advice is about, in order: the first setting that each line names."""
+    words = ("effort", "min_cosine", "exclude_layers", "calib_mode", "bit_num", "quantize_mode")
+    lines = replace(GOOD, **change).advice()
+    return [next((w for w in words if f"{w} =" in line), "") for line in lines]
+
+
+def test_corrections_come_first_then_a_budget_then_layers() -> None:
+    off: dict[str, Any] = {"cosine": 0.5, "suspects": ("fc",)}
+    rest = ["exclude_layers", "calib_mode", ""]
+    assert advised(**off) == ["effort", "min_cosine", *rest]
+    assert advised(**off, config={"effort": "fast"}) == ["effort", "min_cosine", *rest]
+    assert advised(**off, config={"effort": "best"}) == ["min_cosine", *rest]
+    assert advised(**off, config={"effort": "best", "min_sqnr": 5.0}, budget_met=True) == rest
+    assert advised(**off, config={"bit_num": 4}) == ["bit_num", "effort", "min_cosine", *rest]
+    assert advised(**off, config={"calib_mode": "none"}) == rest  # there is no data to correct on
+    assert advised(latency=timing(2), config={"quantize_mode": "full"}) == ["quantize_mode", ""]
+
+
+@pytest.mark.parametrize(
+    ("config", "about"),
+    [({"min_sqnr": 60.0}, ["effort"]), ({"min_sqnr": 60.0, "effort": "best"}, []), ({"max_latency": 0.1}, [])],
+    ids=str,
+)
+def test_what_helps_against_a_budget_that_is_not_met(config: Any, about: list[str]) -> None:
+    report = replace(GOOD, config=config, budget="Could not meet the budget: so and so.", budget_met=False)
+    assert advised(config=config, budget_met=False) == about
+    assert report.problems() == ["OVER BUDGET. Could not meet the budget: so and so."] and not report.ok
+    text = report.text()
+    assert "! OVER BUDGET. Could not meet the budget: so and so." in text and "\nbudget: " not in text
+
+
+TRIED = (
+    Correction("smooth quant", False, 20.0, 18.5, 0.25, "α = 0.8, 3 places"),
+    Correction("range search, bias correction", True, 20.0, 23.0, 12.0),
+)
+
+
+def test_what_was_tried_measured_and_searched_is_told() -> None:
+    report = replace(GOOD, corrections=TRIED, measured="runs at 0.5 of float", budget="Budget met.", budget_met=True)
+    assert report.ok
+    lines = report.text().splitlines()
+    at = lines.index("corrections, judged on held-out samples:")
+    assert lines[at + 1 : at + 5] == [
+        "  smooth quant: -1.5 dB, dropped, 0.2 s; α = 0.8, 3 places",
+        "  range search, bias correction: +3.0 dB, kept, 12.0 s",
+        "measured: runs at 0.5 of float",
+        "budget: Budget met.",
+    ]
+    found = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert found["corrections"][1] == {
+        "name": "range search, bias correction", "kept": True, "before": 20.0, "after": 23.0, "seconds": 12.0,
+        "note": "",
+    }  # fmt: skip
+    assert (found["measured"], found["budget"], found["budget_met"]) == ("runs at 0.5 of float", "Budget met.", True)
+    assert correction_lines(()) == [] and "corrections" not in GOOD.text()
+
+
+def test_a_network_without_integers_is_not_called_slower() -> None:
+    report = replace(GOOD, integer=(), latency=timing(1.2), slowest=SLOWEST)
+    assert len(report.problems()) == 1 and "NOTHING WAS QUANTIZED" in report.problems()[0]
+    assert report.advice() == ["see the reasons above for what keeps the layers float"]
 
 
 def test_a_frame_without_advice_has_no_heading_for_it() -> None:

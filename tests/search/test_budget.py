@@ -293,18 +293,20 @@ def test_progress_tells_each_plan_and_the_best():
 
 def test_the_demo_network_on_a_real_engine(tmp_path):
     from fewbit import api
+    from fewbit.api.common import opener
+    from fewbit.api.making import emit
     from fewbit.data import open_data
     from fewbit.data.demo import DEMO_MODEL, demo_calibration
     from fewbit.search.judge import make_judge
-    from fewbit.search.macs import layer_macs
+    from fewbit.search.macs import counted_macs
 
     images = demo_calibration()["image"]
     model = api.fuse(api.load(DEMO_MODEL))
     config, target = QuantConfig(min_sqnr=36.0, min_agreement=0.9), api.target_named("onnxruntime")
     plan = api.calibrate(model, api.make_plan(model, config), images[:96], workers=1)
     held = list(open_data(images[200:232], model.inputs).iterate())
-    judge = make_judge(model, held, api._opener("onnxruntime", 1), lambda p: api._emit(model, p, {}))
-    macs = layer_macs(model)
+    judge = make_judge(model, held, opener("onnxruntime", 1), lambda p: emit(model, p, {}))
+    macs = counted_macs(model, held[0], opener("onnxruntime", 1))
 
     def rank(plan):
         names = [n for n, v in plan.nodes.items() if v.quantized and not v.absorbed_by]

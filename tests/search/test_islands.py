@@ -7,7 +7,7 @@ import pytest
 from fewbit.config import QuantConfig
 from fewbit.core.runner import NodeTime
 from fewbit.quantization.plan import make_plan
-from fewbit.search.islands import Units, longest, time_of_units, units_of
+from fewbit.search.islands import Units, time_of_units, units_of
 from tests.quantization.nets import TOY, net, residual
 
 
@@ -67,14 +67,6 @@ def test_time_goes_to_the_longest_name_or_to_the_one_before() -> None:
     ]
     us = time_of_units(found, units(), {"Conv:a", "Conv:c", "Conv:y"})
     assert us == {"Conv:a": 6.0, "Conv:c": 4.0, "Add:s": 11.0, "Conv:y": 7.0}
-
-
-def test_names_end_where_words_end() -> None:
-    known = {"conv", "conv1", "conv1_1"}
-    assert longest("conv1_nchwc", known) == "conv1"
-    assert longest("conv1_1_token_3", known) == "conv1_1"
-    assert longest("conv12", known) is None
-    assert longest("other", known) is None
 
 
 def test_a_float_layer_takes_no_time_of_a_unit() -> None:

@@ -13,7 +13,6 @@ from fewbit.search import judge
 from fewbit.search.candidates import candidate, filled, users_of_missing
 from fewbit.search.figures import met
 from fewbit.search.judge import latency_ratio, make_judge
-from fewbit.search.macs import integer_share, layer_macs
 from tests import models
 from tests.models import TARGET, load, plan_for
 from tests.search.helpers import FULL, chain
@@ -145,36 +144,6 @@ def test_latency_is_in_the_figures_if_there_is_an_engine_to_time_on(monkeypatch)
     monkeypatch.setattr(judge, "MOST", 1)
     model, plan = chain(3)
     assert judged(model, plan, batches(model), latency=open_).latency > 0
-
-
-# -- multiplications ------------------------------------------------------------------------------------------------
-
-
-def test_multiplications_of_each_kind_of_layer():
-    (matmul,) = [m for m in layer_macs(load(models.matmul(k=32, n=8))).values() if m]
-    assert matmul % (32 * 8) == 0
-    conv = load(models.conv_relu(size=6, channels=4))
-    assert layer_macs(conv) == {"conv": 4 * 6 * 6 * 27, "relu": 0}
-    assert layer_macs(conv, open_, models.feeds_for(conv, batch=2)) == {"conv": 2 * 4 * 6 * 6 * 27, "relu": 0}
-    gemm = load(models.gemm())
-    weight = next(v for v in gemm.weights() if len(v.shape) == 2)
-    assert max(layer_macs(gemm).values()) == np.prod(weight.shape.numpy())
-
-
-def test_shapes_that_no_one_wrote_down_are_seen_in_a_run():
-    made = models.conv_relu(size=6, channels=4)
-    made.graph.node[0].output[0] = made.graph.node[1].input[0] = "unknown"
-    model = load(made)
-    model.value("unknown").shape = None
-    assert layer_macs(model)["conv"] == 27
-    assert layer_macs(model, open_, models.feeds_for(model, batch=1))["conv"] == 4 * 6 * 6 * 27
-
-
-def test_the_share_of_a_network_without_multiplications_is_whole():
-    model, plan = chain(2)
-    assert integer_share(plan, {"l0": 1, "l1": 3}) == 1.0
-    part = candidate(model, plan, FULL, TARGET, {"l1": "why"})
-    assert integer_share(part, {"l0": 1, "l1": 3}) == 0.25 and integer_share(part, {"l0": 0}) == 1.0
 
 
 # -- plans with ranges missing --------------------------------------------------------------------------------------

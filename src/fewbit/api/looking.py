@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,14 +16,15 @@ from fewbit.api.making import calibrate, emit, make_plan
 from fewbit.api.samples import Remember
 from fewbit.calib import CalibrationCollector
 from fewbit.config import DataConfig, QuantConfig, configure
-from fewbit.core.plan import Plan
+from fewbit.core.plan import Plan, Rescale
 from fewbit.core.runner import Feeds
 from fewbit.core.target import TARGETS
 from fewbit.engines import open_runner, random_feeds
-from fewbit.errors import UsageError
+from fewbit.errors import PlanError, UsageError
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
+from fewbit.graph.rescale import rescaled
 from fewbit.quantization.static import feeder
 from fewbit.report.benchmark import Benchmark
 from fewbit.report.benchmark import benchmark as _benchmark
@@ -33,6 +35,7 @@ from fewbit.report.evaluate import evaluate as _evaluate
 from fewbit.report.inspect import Inspection
 from fewbit.report.inspect import inspect as _inspect
 from fewbit.report.profile import Profile, profile_pair
+from fewbit.report.quantized import Quantized
 from fewbit.search.sensitivity import Sensitivity
 from fewbit.search.sensitivity import sensitivity as _sensitivity
 
@@ -66,13 +69,34 @@ def compare(
 ) -> Comparison:
     """Layer by layer and at the outputs, how far the integer network is from the float one.
 
+    Where a correction rescaled values, they are compared with the float values rescaled likewise.
+
     Args:
         model, quantized: float and integer form. data: see `fewbit.data`; words: fields of `DataConfig`.
         limit: use this many batches. engine, threads: what runs both.
+
+    Raises:
+        PlanError: the integer network's rescales are damaged, or those of another network.
     """
     ours, theirs = as_model(model), as_model(quantized, allow_quantized=True)
-    source = as_source(data, ours, configure(DataConfig, None, **words))
-    return _compare(fuse(ours), theirs, source, opener(engine, threads or cores()), limit=limit)
+    source, fused = as_source(data, ours, configure(DataConfig, None, **words)), fuse(ours)
+    inner = rescaled(fused, rescales_of(theirs))
+    return _compare(fused, theirs, source, opener(engine, threads or cores()), inner=inner, limit=limit)
+
+
+def rescales_of(model: Model) -> tuple[Rescale, ...]:
+    """Float rewrites that an integer network was made with: from its plan, else from its metadata.
+
+    Raises:
+        PlanError: the metadata is damaged.
+    """
+    if isinstance(model, Quantized):
+        return model.plan.rescales
+    text = model.metadata.get("fewbit.rescales", "[]")
+    try:
+        return Plan.from_json({"fewbit_plan": 1, "values": {}, "nodes": {}, "rescales": json.loads(text)}).rescales
+    except (ValueError, RecursionError, PlanError) as e:
+        raise PlanError(f"the metadata 'fewbit.rescales' of the integer network is damaged: {e}; quantize again") from e
 
 
 def evaluate(
@@ -222,14 +246,15 @@ def sensitivity(
         raise UsageError("the plan holds the settings that it was made with; leave out either these or the plan")
     else:
         ready = plan if isinstance(plan, Plan) else Plan.load(plan)
+    base = rescaled(fused, ready.rescales)
     return _sensitivity(
-        fused,
-        ready,
+        base,
+        replace(ready, rescales=()),
         configure(QuantConfig, None, **ready.config),
         target_named(ready.target),
         seen.kept(),
         opener(ready.target, threads or cores()),
-        emit=lambda p: emit(fused, p, {}),
+        emit=lambda p: emit(base, p, {}),
         left=left,
         store=Path(store) if store else None,
         progress=progress,

@@ -18,7 +18,7 @@ from fewbit.calib import CalibrationCollector
 from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.plan import Plan
 from fewbit.core.target import Target
-from fewbit.data import Batch
+from fewbit.data import Batch, DataSource
 from fewbit.engines.onnxruntime_stream import open_stream
 from fewbit.errors import FewbitWarning
 from fewbit.graph.emit import emit_qdq
@@ -106,8 +106,25 @@ def calibrate(
     return replace(done, data=source.digest() or "") if plan.observed() else done
 
 
+def remember(source: DataSource, config: QuantConfig) -> Remember:
+    """Data that keeps the samples which corrections need, so that they need not be read again after calibration."""
+    return Remember(source, room(config), config.num_calib_batches)
+
+
+def room(config: QuantConfig) -> int:
+    """Samples that corrections need."""
+    return FIT[config.effort] + HELD if any_wanted(config) else 0
+
+
 def correct(
-    model: Model, plan: Plan, data: Data, *, say: Say | None = None, **words: Any
+    model: Model,
+    plan: Plan,
+    data: Data,
+    *,
+    workers: int | None = None,
+    deadline: float | None = None,
+    say: Say | None = None,
+    **words: Any,
 ) -> tuple[Plan, tuple[Correction, ...]]:
     """Try what makes rounding hurt less, and keep what helps on samples held out from it.
 
@@ -115,6 +132,7 @@ def correct(
 
     Args:
         model: the fused float network of the plan. plan: calibrated. data: see `fewbit.data`; some of it is used.
+        workers: cores to use (default: all). deadline: moment of time.monotonic() (default: `time_limit` from now).
         say: called with (what is done, steps done, steps). words: fields of `DataConfig`.
 
     Returns:
@@ -124,9 +142,10 @@ def correct(
     if not any_wanted(chosen) or chosen.calib_mode == "none":
         return plan, ()
     config = configure(DataConfig, None, **words)
-    seen = Remember(as_source(data, model, config), FIT[chosen.effort] + HELD, chosen.num_calib_batches)
-    deadline = time.monotonic() + chosen.time_limit if chosen.time_limit else None
-    return corrected(model, plan, chosen, seen.kept(), HELD, deadline=deadline, say=say)
+    seen = data if isinstance(data, Remember) else remember(as_source(data, model, config), chosen)
+    if deadline is None and chosen.time_limit:
+        deadline = time.monotonic() + chosen.time_limit
+    return corrected(model, plan, chosen, seen.kept(), HELD, deadline=deadline, say=say, workers=workers)
 
 
 def corrected(

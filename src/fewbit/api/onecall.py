@@ -7,6 +7,7 @@ plan for all legal layers, timed      the cheapest plan that meets them
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
-from fewbit.api.making import FIT, Kept, calibrate, corrected, emit, emitted, free_batch, make_plan
+from fewbit.api.making import FIT, Kept, calibrate, corrected, emit, emitted, free_batch, make_plan, room
 from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, Remember, slices
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets
@@ -38,6 +39,7 @@ from fewbit.search.judge import make_judge
 from fewbit.search.outcome import Found
 from fewbit.search.sensitivity import sensitivity
 from fewbit.search.smart import Measured, measure
+from fewbit.search.state import State, search_key
 from fewbit.search.timings import default_cache
 
 VERIFY_SAMPLES = 16
@@ -73,10 +75,11 @@ def quantize(
             verdicts only.
         checkpoint: file to keep calibration progress in and to go on from.
         best: file that a search for a budget writes its best network to, again and again.
-        state: file in which such a search keeps what it judged, to go on from; removed when it is done.
+        state: file in which such a search keeps what it judged, to go on from; removed when it is done. It stays if
+            `time_limit` came first: a longer one may be given to go on.
         workers: batches in work at once.
         progress: called with (batches done, samples done) while ranges are measured.
-        say: called with (what is done, steps done, steps) during all that comes after.
+        say: called with (what is done, steps done, steps; 0: nobody knows) during all that comes after.
 
     Returns:
         the integer network, with `.plan` and `.report`. If it is slower than float, far from it, or over a budget, the
@@ -122,7 +125,7 @@ def _room(config: QuantConfig, verify: bool) -> int:
     if budgets(config):
         return FIT[config.effort] + HELD_FOR_BUDGETS
     if any_wanted(config):
-        return FIT[config.effort] + HELD
+        return room(config)
     return VERIFY_SAMPLES if verify or config.measure else 0
 
 
@@ -133,6 +136,12 @@ def _end(config: QuantConfig) -> float | None:
 def _start_plan(state: Path) -> Path:
     """Where the plan lies that a search began with."""
     return state.with_name(f"{state.name}.plan.json")
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    """What a search belongs to; a time limit may be another one when it goes on."""
+    settings = {k: v for k, v in plan.config.items() if k != "time_limit"}
+    return {"model": plan.model, "data": plan.data, "settings": settings}
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,7 @@ class _Job:
             baselines=floats,
             cache=default_cache(),
             deadline=self.end,
-            progress=lambda done, what: self.say(f"timing {what}", done, done + 1),
+            progress=lambda done, what: self.say(f"timing {what}", done, 0),
             clock=clock_for(1),
         )
         return replace(result.plan, config=make_plan(self.fused, self.config).config, data=every.data), result
@@ -220,10 +229,10 @@ class _Job:
         if not path.exists():
             return None
         plan = Plan.load(path)
-        wanted = make_plan(self.fused, self.config)
-        if (plan.model, plan.config) != (wanted.model, wanted.config):
-            raise PlanError(f"{path} belongs to another network or other settings; delete it to start over")
-        return _Done(plan)
+        wanted = replace(make_plan(self.fused, self.config), data=self.seen.digest() or "")
+        if any(_identity(plan)[k] != v for k, v in _identity(wanted).items()):
+            raise PlanError(f"{path} belongs to another network, other data or other settings; delete it to start over")
+        return _Done(replace(plan, config=wanted.config))
 
     def budgeted(self, done: _Done, state: Path | None, best: Path | None) -> _Done:
         """The cheapest plan that meets the budgets."""
@@ -255,23 +264,25 @@ class _Job:
             more = replace(self.config, effort="best", smooth_quant=False, equalization=False)
             return replace(self._correct(replace(done.plan), more, self.end)[0], rescales=())
 
+        start, data, count = replace(done.plan, rescales=()), self.seen.digest() or "", itertools.count(1)
         found = search(
             base,
-            replace(done.plan, rescales=()),
+            start,
             self.config,
             target,
             wanted,
             rank=rank,
-            judge=make_judge(base, kept, runs, emits, latency=timed if "max_latency" in wanted else None),
+            judge=make_judge(self.fused, kept, runs, emits, latency=timed if "max_latency" in wanted else None),
             wider=[better] if self.config.effort == "default" else [],
             calibrate=ranges,
             save=(lambda plan, figures: emit(self.fused, whole(plan), {}).save(best)) if best else None,
             state=state,
-            key=self.seen.digest() or "",
+            key=data,
             deadline=self.end,
-            progress=lambda trial, first: self.say(f"judging plans, {trial.what}", 0, 0),
+            progress=lambda trial, _: self.say(f"judging plans, {trial.what}", next(count), 0),
         )
-        if state is not None:
+        if state is not None and (found.met or found.in_time):
+            State(state, search_key(start, wanted, data)).remove()
             _start_plan(state).unlink(missing_ok=True)
         return replace(done, plan=whole(found.plan), found=found)
 

@@ -1,6 +1,7 @@
 """Samples kept while data streams by: to fit corrections, and, held out from that, to judge them and the result.
 
-A uniform choice of the batches, of at most so many samples and bytes, the same for the same data.
+A uniform choice of the batches, of at most so many samples and bytes, the same for the same data: however often it is
+read, and whether or not calibration was interrupted.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ class Remember:
         self._kept: dict[int, Batch] = {}
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
-        """The source's batches; some are remembered."""
+        """The source's batches; some are remembered, if it begins with the first one."""
+        if start:  # a choice among the rest would be another one
+            yield from self.source.iterate(start)
+            return
         rng, room = random.Random(0), 0
-        self._kept = {} if start == 0 else self._kept
-        for seen, batch in enumerate(self.source.iterate(start)):
+        self._kept = {}
+        for seen, batch in enumerate(self.source.iterate()):
             if not room:
                 size = max(1, sum(x.nbytes for x in batch.feeds.values()))
                 room = max(1, min(-(-self.samples // max(1, len(batch.names))), MOST_BYTES // size))
@@ -52,7 +56,7 @@ class Remember:
         return self.source.digest()
 
     def kept(self) -> list[Batch]:
-        """What was remembered, in the order of the data; read now if nobody asked for the data before."""
+        """What was remembered, in the order of the data; read now if nobody asked for all of the data before."""
         if not self._kept and self.samples:
             for _ in islice(self.iterate(), self.limit):
                 pass

@@ -25,8 +25,8 @@ def run(
     Writes OUTPUT and beside it the plan. Ranges edited by hand are honoured.
     """
     from fewbit import api
+    from fewbit.core.tables import size
     from fewbit.report.quantized import plan_path
-    from fewbit.report.tables import size
 
     out = output_file(output, model, plan, network=True)
     given = api.load(model)

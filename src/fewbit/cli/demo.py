@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fewbit.cli.given import Json
-from fewbit.cli.screen import answer, progress, say
+from fewbit.cli.screen import answer, say, work
 from fewbit.errors import OutputError
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def run(
         except OSError as e:
             raise OutputError(f"cannot make the folder {save}: {e.strerror or e}") from e
     given = api.load(DEMO_MODEL)
-    with progress("calibrating", None, quiet=json) as tick:
-        made = api.quantize(given, demo_calibration(), verify=False, progress=tick, batch_size=32)
+    with work("calibrating", None, quiet=json) as (tick, step):
+        made = api.quantize(given, demo_calibration(), verify=False, progress=tick, say=step, batch_size=32)
     engines = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
     measured = []
     for engine in engines:
@@ -87,9 +87,11 @@ def measure(engine: str, given: Model, made: Quantized, test: Any) -> OnEngine:
 
 def text(given: Model, made: Quantized, measured: list[OnEngine], layers: Comparison, save: Path | None) -> str:
     """What people see."""
+    from fewbit.core.tables import number, pairs, size, table, times, wrapped
     from fewbit.report.reasons import grouped, kept_float
-    from fewbit.report.tables import number, pairs, size, table, times, wrapped
+    from fewbit.report.summary import correction_lines
 
+    assert made.report is not None
     kept = kept_float(made.plan, {str(n.name): n.op_type for n in [*given.nodes, *made.nodes]})
     integer = sum(n.quantized for n in made.plan.nodes.values())
     first = measured[0].evaluation
@@ -102,6 +104,7 @@ def text(given: Model, made: Quantized, measured: list[OnEngine], layers: Compar
             ("layers", f"{integer} of {len(made.plan.nodes)} integer, {len(kept)} kept float"),
         ]),
         *(line for g in grouped(kept) for line in wrapped(f"  {g}")),
+        *correction_lines(made.report.corrections),
     ]  # fmt: skip
     for on in measured:
         e = on.evaluation
@@ -125,12 +128,16 @@ def text(given: Model, made: Quantized, measured: list[OnEngine], layers: Compar
 
 def found(given: Model, made: Quantized, measured: list[OnEngine], layers: Comparison) -> dict[str, Any]:
     """What machines see."""
+    from fewbit.core.tables import plain
+
+    assert made.report is not None
     return {
         "size_float": given.nbytes,
         "size_quantized": made.nbytes,
         "layers": len(made.plan.nodes),
         "integer": sum(n.quantized for n in made.plan.nodes.values()),
         "kept_float": made.plan.kept_float(),
+        "corrections": plain(made.report.corrections),
         "engines": {
             on.engine: {"evaluation": on.evaluation.to_json(), "timing": on.timing.to_json()} for on in measured
         },

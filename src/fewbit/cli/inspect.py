@@ -40,7 +40,7 @@ def run(
     Inputs, outputs, operators, sizes; for each target how much could become integer, and why not the rest.
     """
     from fewbit import api
-    from fewbit.report.tables import plain
+    from fewbit.core.tables import plain
 
     given = api.load(model, allow_quantized=True)
     found = api.inspect(given)
@@ -84,7 +84,7 @@ def layer_verdicts(given: Model, targets: list[str]) -> list[LayerVerdict]:
 
 def layer_text(rows: list[LayerVerdict]) -> str:
     """One line a layer; a column a target."""
-    from fewbit.report.tables import table
+    from fewbit.core.tables import table
 
     targets = list(rows[0].verdicts) if rows else []
     head = ("<layer", "<op", *(f"<{t}" for t in targets), "<fused into")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,9 +23,10 @@ from fewbit.cli.given import (
     needed_data,
 )
 from fewbit.cli.outputs import output_file
-from fewbit.cli.screen import answer, progress, say
-from fewbit.config import DataConfig, QuantConfig
-from fewbit.errors import FewbitWarning
+from fewbit.cli.resuming import checkpoint_of, going_on, start_of, state_of
+from fewbit.cli.screen import answer, say, work
+from fewbit.config import DataConfig, QuantConfig, budgets
+from fewbit.errors import FewbitError, FewbitWarning
 
 
 @with_flags(QuantConfig, DataConfig)
@@ -40,7 +40,10 @@ def run(
         bool, typer.Option("--dry-run", help="Print the verdict on every layer and the size; write nothing.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep progress in OUTPUT.calib and go on from there; removed when done.")
+        bool,
+        typer.Option(
+            "--resume", help="Keep progress beside OUTPUT (.calib, .search), go on from it; removed when done."
+        ),
     ] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Measure error and speed against float.")] = True,
     threads: Threads = None,
@@ -50,7 +53,8 @@ def run(
 ) -> None:
     """Turn a float network into an integer one.
 
-    Writes OUTPUT and beside it the plan: what became integer, in which format and range, and why.
+    Writes OUTPUT and beside it the plan: what became integer, in which format and range, and why. With a budget OUTPUT
+    holds the best network found so far from early on, and exit code 1 says that the budget could not be met.
     """
     from fewbit import api
     from fewbit.data import open_data
@@ -69,38 +73,38 @@ def run(
     if data is not None or chosen.calib_mode != "none":
         why = "ranges are measured on data, unless --calib-mode none leaves them to run time"
         source = open_data(needed_data(data, why), given.inputs, reading)
-    kept = checkpoint_of(out) if resume else None
+    searching = bool(budgets(chosen))
+    kept, state, best = checkpoint_of(out), state_of(out), out if searching else None
     total = batch_count(source, chosen.num_calib_batches) if source is not None else None
-    with warnings_at_the_end() as said, going_on(kept):
-        with progress("calibrating", total, quiet=quiet) as tick:
-            made = api.quantize(given, source, chosen, verify=verify, checkpoint=kept, workers=threads, progress=tick)
-        if made.report is not None and not (json or quiet):
+    with warnings_at_the_end() as said, going_on(state, start_of(state), kept, resume=resume, best=best):
+        with work("calibrating", total, quiet=quiet) as (tick, step):
+            made = api.quantize(
+                given,
+                source,
+                chosen,
+                verify=verify,
+                checkpoint=kept if resume else None,
+                best=best,
+                state=state if resume and searching else None,
+                workers=threads,
+                progress=tick,
+                say=step,
+            )
+        assert made.report is not None
+        if not (json or quiet):
             said.update(made.report.problems())  # the report frames them
         made.save(out)
     report, plan = made.report, plan_path(out)
-
-    def text() -> str:
-        lines = [f"wrote {out} and {plan}"]
-        return "\n".join([*([report.text(), ""] if report is not None else []), *lines])
-
-    found = {"output": str(out), "plan": str(plan), "report": report.to_json() if report is not None else None}
-    answer(text, lambda: found, json=json, quiet=quiet)
-
-
-def checkpoint_of(out: Path) -> Path:
-    """Where the progress of calibration is kept."""
-    return out.with_name(f"{out.name}.calib")
+    wrote = f"wrote {out} and {plan}{'' if report.quantized else ALL_FLOAT}"
+    found = {"output": str(out), "plan": str(plan), "report": report.to_json()}
+    answer(lambda: f"{report.text()}\n\n{wrote}", lambda: found, json=json, quiet=quiet)
+    if searching and resume and state.exists():
+        say(f"the search is kept in {state}; the same command with a longer --time-limit goes on from there")
+    if report.budget_met is False:
+        raise FewbitError(f"over budget; {out} holds the best network that was found")
 
 
-@contextlib.contextmanager
-def going_on(checkpoint: Path | None) -> Iterator[None]:
-    """Say how to go on, if work is interrupted and there is something to go on from; an error needs mending first."""
-    try:
-        yield
-    except BaseException as e:
-        if checkpoint is not None and not isinstance(e, Exception) and checkpoint.exists():
-            say(f"progress is kept in {checkpoint}; the same command goes on from there")
-        raise
+ALL_FLOAT = ": the float network, its layers fused; nothing in it is integer"
 
 
 @contextlib.contextmanager

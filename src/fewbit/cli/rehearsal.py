@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewbit import api
-from fewbit.config import QuantConfig
+from fewbit.config import QuantConfig, budgets
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.core.spec import QuantSpec
+from fewbit.core.tables import pairs, plain, size, table, times
 from fewbit.graph.model import Model, op_name
-from fewbit.report.tables import pairs, plain, size, table, times
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,18 @@ def rehearse(model: Model, config: QuantConfig) -> Rehearsal:
         ),
         size_float=model.nbytes,
         size_quantized=made.nbytes,
-        notes=tuple(fused.notes),
+        notes=(*fused.notes, *_open_questions(config)),
     )
+
+
+def _open_questions(config: QuantConfig) -> list[str]:
+    """What may turn out otherwise once there is data and time."""
+    found = []
+    if config.measure:
+        found.append("these are the table's verdicts; --measure decides by timing the network when it is quantized")
+    if wanted := budgets(config):
+        found.append(f"more layers may stay float to meet {', '.join(f'{k} {v:g}' for k, v in wanted.items())}")
+    return found
 
 
 def _word(verdict: NodePlan) -> str:

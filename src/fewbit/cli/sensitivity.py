@@ -10,13 +10,13 @@ import typer
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Config, Data, FloatModel, Json, Output, Quiet, Threads, batch_count, needed_data
 from fewbit.cli.outputs import output_file
-from fewbit.cli.quantize import going_on
+from fewbit.cli.resuming import going_on
 from fewbit.cli.screen import answer, progress
-from fewbit.config import BUDGETS, DataConfig, QuantConfig
+from fewbit.config import BUDGETS, CORRECTIONS, DataConfig, QuantConfig
 from fewbit.errors import UsageError
 
 
-@with_flags(QuantConfig, DataConfig, without=("effort", "bias_correction", "measure", *BUDGETS))
+@with_flags(QuantConfig, DataConfig, without=("effort", *CORRECTIONS, "measure", *BUDGETS))
 def run(
     *,
     model: FloatModel,
@@ -68,7 +68,7 @@ def run(
         with progress("calibrating", batch_count(source, chosen.num_calib_batches), quiet=quiet) as tick:
             ready = api.calibrate(fused, api.make_plan(fused, chosen), source, workers=threads, progress=tick)
     measured = len(carriers(ready)) * (1 + left)
-    with going_on(store), progress("measuring layers", measured, quiet=quiet) as tick:
+    with going_on(store), progress("measuring layers", measured, unit="networks", quiet=quiet) as tick:
         step = (lambda done, whole: tick(done, 0)) if tick is not None else None
         found = api.sensitivity(
             fused, source, plan=ready, samples=samples, left=left, store=store, threads=threads, progress=step, **limit

@@ -23,13 +23,13 @@ def run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what each engine computes in integers, and what it gains.
+    """Show what each engine computes in integers, and the gain.
 
     Factors are measured: integer latency ÷ float latency; below 1 is faster.
     """
     import fewbit.engines  # noqa: F401  registers them
+    from fewbit.core.tables import plain
     from fewbit.core.target import TARGETS
-    from fewbit.report.tables import plain
 
     if name is None:
         answer(lambda: overview(TARGETS), lambda: plain(list(TARGETS.values())), json=json)
@@ -40,7 +40,7 @@ def run(
 
 def overview(targets: Mapping[str, Target]) -> str:
     """All targets, and operator by operator what they gain."""
-    from fewbit.report.tables import table
+    from fewbit.core.tables import table
 
     head = ("<target", "<form", "<activations", "<weights", ">rows", "<measured on")
     rows = [
@@ -68,7 +68,7 @@ def overview(targets: Mapping[str, Target]) -> str:
 
 def rows_of(target: Target) -> str:
     """One target with all that its rows say."""
-    from fewbit.report.tables import pairs, table
+    from fewbit.core.tables import pairs, table
 
     lines = [
         ("target", target.name),

@@ -189,3 +189,17 @@ def bias_scale_guard(bias: FloatArray, s_in: float, s_w: NDArray[np.float32]) ->
     least = np.abs(np.asarray(bias, np.float64)) / (s_in * (np.iinfo(np.int32).max / 2))
     need = least.max(initial=0.0) if np.ndim(s_w) == 0 else least
     return np.maximum(s_w, need).astype(np.float32)
+
+
+def exact_int32(x: FloatArray) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Integers and scales with q · s = x to the last bit: a float32 is 24 bits times a power of two.
+
+    Below 2⁻¹⁰² the scale is the smallest normal float32, and x is rounded to it.
+
+    Args:
+        x: finite, any shape; q and s have the same.
+    """
+    x = np.asarray(x, np.float32)
+    _, exponent = np.frexp(x)
+    scale = np.ldexp(np.float32(1), np.maximum(exponent - 24, -126)).astype(np.float32)
+    return np.rint(x / scale).astype(np.int32), scale

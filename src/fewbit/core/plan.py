@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -324,7 +325,7 @@ def _read_value(name: str, found: Any) -> ValuePlan:
 def _numbers(what: str, found: Mapping[str, Any], key: str, *, positive: bool = False) -> tuple[float, ...]:
     given = _get(what, found, key, list, [])
     for x in given:
-        if type(x) not in (int, float) or not math.isfinite(x) or (positive and x <= 0):
+        if type(x) not in (int, float) or not abs(x) <= sys.float_info.max or (positive and x <= 0):
             raise PlanError(f"{what}: {key} holds {x!r}; it must be finite numbers{' over 0' if positive else ''}")
     return tuple(float(x) for x in given)
 

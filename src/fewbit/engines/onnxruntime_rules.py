@@ -10,8 +10,12 @@
 Good to know, all seen in its optimized graphs (1.31):
 
 * A bias whose scale is not input × weight (to about 1 %) leaves its Conv in float.
-* `DQ → Conv with float weights → Q` is quantized by ONNX Runtime itself, per tensor; Gemm too. To really stay float the
-  operator needs something between itself and Q. Relu will do; so will a `Sum` of one input.
+* `DQ → Conv with float weights → Q` is quantized by ONNX Runtime itself, per tensor; Gemm and ConvTranspose too, the
+  latter only to be computed in float. To really stay float the operator needs something between itself and Q that is
+  neither Relu nor Clip, such as a `Sum` of one input.
+* `DQ → Conv with a float bias → Q` gets an int32 bias with the scale input × weight, and no look whether it overflows;
+  with 16-bit inputs and weights it does. A bias behind a DQ is left alone.
+* 16-bit pairs compute in float; weights behind a 16-bit DQ are unpacked in every run.
 * In the same way Softmax and AveragePool between DQ and Q become integer, though slower. For Softmax the way out is a
   MatMul without Q behind it, so MatMul's output is left float here; readers that want integers put a Q there.
 * On x86 the pairs of s8 are changed to u8 where that is possible, and what is not changed computes in float.
@@ -112,7 +116,7 @@ TARGET = register_target(
         slow={"int8": 1.31, "int16": 1.26, "uint16": 1.26},
         float_only=FLOAT_ONLY,
         dynamic=DYNAMIC,
-        grabs=("Conv", "Gemm", "AveragePool"),
+        grabs=("Conv", "ConvTranspose", "Gemm", "AveragePool"),
         checked=MACHINE,
     )
 )

@@ -4,9 +4,9 @@
     after    x ─ x_q ─ x_dq ─ Conv(W_dq, b_dq) ─ y ─ y_q ─ y_dq        W_dq = DQ(W_q), b_dq = DQ(b_q)
 
 Weights are stored as integers, biases as int32 with the scale s_x · s_W (so that the engine adds them to its
-accumulator as they are). Graph outputs keep their names: there the DQ output takes the name y and the float value
-becomes y_float. Who reads y: if an integer node made it, everybody reads y_dq, since the float y no longer exists
-in the engine; otherwise float readers keep the exact y.
+accumulator as they are), in 16 bits with scales of their own (see `_bias`). Graph outputs keep their names: there the
+DQ output takes the name y and the float value becomes y_float. Who reads y: if an integer node made it, everybody reads
+y_dq, since the float y no longer exists in the engine; otherwise float readers keep the exact y.
 
 Formats narrower than their storage saturate through a Clip in front of the Q (±s, which has no 0, through a Where).
 16-bit Q/DQ and groups need opset 21.
@@ -23,7 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.core.nudge import unpack_nudges
-from fewbit.core.params import TINY, QuantParams, bias_scale_guard, weight_params
+from fewbit.core.params import TINY, QuantParams, bias_scale_guard, exact_int32, weight_params
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.errors import PlanError, unknown
 from fewbit.graph.bias import add_bias
@@ -67,6 +67,9 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
     e = _Emitter(out, plan, taken=out.names())
     values = out.values()
     nodes = [n for n in out.nodes if _quantized(plan, n) and not plan.nodes[str(n.name)].absorbed_by]
+    verdicts = {  # first of all, while the bias of a MatMul still stands right behind it
+        str(n.name): add_bias(out, n, plan.nodes[str(n.name)], e.taken) for n in nodes if not _dynamic(plan, n)
+    }
     made_by_integer = {v.name for n in out.nodes if _quantized(plan, n) for v in n.outputs}
     for name, v in plan.values.items():
         if v.role == "act" and not v.spec.dynamic and name in values and values[name].const_value is None:
@@ -75,7 +78,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
         if _dynamic(plan, node):
             _emit_dynamic(e, node)
         else:
-            _emit_constants(e, node, add_bias(out, node, plan.nodes[str(node.name)], e.taken))
+            _emit_constants(e, node, verdicts[str(node.name)])
     out.drop_unused()
     out.graph.sort()
     return out
@@ -322,7 +325,7 @@ def _beside_bias(params: QuantParams, weight: NDArray[Any], bias: NDArray[Any] |
 
 def _adds_int32(params: QuantParams, bias: NDArray[Any], node: ir.Node) -> bool:
     """Whether the layer's accumulator has one scale for each bias; not so in 16 bits, groups, grouped ConvTranspose."""
-    plain = params.spec.granularity != "group" and params.spec.bits <= 8 and not _wide_input(node)
+    plain = params.spec.granularity != "group" and not _wide(params, node)
     return plain and bias.ndim == 1 and params.scale.shape in ((), bias.shape)
 
 
@@ -344,24 +347,36 @@ def _scale_in(node: ir.Node) -> float | None:
 
 
 def _bias(e: _Emitter, node: ir.Node, value: ir.Value) -> ir.Value | None:
-    """int32 bias with the scale of the accumulator; None where it stays float."""
+    """int32 bias; None where it stays float.
+
+    8 bits     scale of the accumulator, s_x · s_W
+    16 bits    scales of its own: the layer is computed in float, but ONNX Runtime would give a float bias between DQ
+               and Q the scale s_x · s_W by itself, where int32 overflows as soon as |b| > s_x · s_W · 2³¹, which is
+               about the largest product of one input and one weight
+    """
     weight = e.weights.get(str(node.inputs[1].name)) if node.inputs[1] is not None else None
     data, s_in = const(value), _scale_in(node)
-    if weight is None or s_in is None or data is None or not _adds_int32(weight, data, node):
+    if weight is None or s_in is None or data is None:
         return None
-    scale = np.maximum(np.float32(s_in) * weight.scale, np.float32(TINY))  # 0 where both are minute
-    q = np.rint(data.astype(np.float64) / scale.astype(np.float64))
-    limit = np.iinfo(np.int32).max
+    if _adds_int32(weight, data, node):
+        scale = np.maximum(np.float32(s_in) * weight.scale, np.float32(TINY)).astype(np.float32)  # 0 if both are minute
+        limit = np.iinfo(np.int32).max
+        q = np.clip(np.rint(data.astype(np.float64) / scale.astype(np.float64)), -limit, limit).astype(np.int32)
+    elif _wide(weight, node) and data.ndim == 1:
+        q, scale = exact_int32(data)
+    else:
+        return None
     name = f"{value.name}_{node.name}" if len(value.uses()) > 1 else str(value.name)
-    ints = e.model.add_initializer(e.model.fresh(f"{name}_q", e.taken), np.clip(q, -limit, limit).astype(np.int32))
-    s = e.model.add_initializer(e.model.fresh(f"{name}_scale", e.taken), scale.astype(np.float32))
+    ints = e.model.add_initializer(e.model.fresh(f"{name}_q", e.taken), q)
+    s = e.model.add_initializer(e.model.fresh(f"{name}_scale", e.taken), scale)
     zero = e.model.add_initializer(e.model.fresh(f"{name}_zero", e.taken), np.zeros(scale.shape, np.int32))
     attrs: Mapping[str, Any] = {"axis": 0} if scale.ndim else {}
     dq = ir.node("DequantizeLinear", [ints, s, zero], attributes=attrs)
     return _append(e, dq, f"{name}_dq", ir.DataType.FLOAT, value.shape)
 
 
-def _wide_input(node: ir.Node) -> bool:
+def _wide(weight: QuantParams, node: ir.Node) -> bool:
+    """Whether a layer's weight or its input is stored in 16 bits."""
     maker = node.inputs[0].producer() if node.inputs[0] is not None else None
     source = maker.inputs[0] if maker is not None and maker.inputs else None
-    return source is not None and source.dtype in (ir.DataType.INT16, ir.DataType.UINT16)
+    return weight.spec.bits > 8 or (source is not None and source.dtype in (ir.DataType.INT16, ir.DataType.UINT16))

@@ -80,8 +80,8 @@ def keep_apart(model: Model, ops: Collection[str], floats: Collection[str]) -> i
         value = q.inputs[0] if q.op_type == "QuantizeLinear" else None
         maker = value.producer() if value is not None else None
         core = maker
-        if maker is not None and maker.op_type in ("Relu", "Clip") and maker.inputs[0] is not None:
-            core = maker.inputs[0].producer()
+        while core is not None and core.op_type in ("Relu", "Clip") and core.inputs[0] is not None:
+            core = core.inputs[0].producer()
         if value is None or core is None or core.op_type not in ops or core.name not in floats or not _reads_dq(core):
             continue
         apart = ir.node("Sum", [value], name=model.fresh(f"{value.name}_apart", taken))

@@ -5,7 +5,7 @@ before   x ─ conv (N, 32, ?, ?) ─ …        asked   x ─ conv ─ Shape �
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
@@ -24,13 +24,4 @@ def asking_shapes(model: Model, names: Iterable[str]) -> Model:
         copy.graph.append(node)
         copy.graph.outputs.append(out)
     copy.drop_unused()
-    return copy
-
-
-def with_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> Model:
-    """A copy in which these values have these shapes. For counting; it runs on such inputs only."""
-    copy = model.clone()
-    values = copy.values()
-    for name, shape in shapes.items():
-        values[name].shape = ir.Shape([int(d) for d in shape])
     return copy

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.core.nudge import pack_nudges
+from fewbit.core.nudge import pack_nudges, unpack_nudges
 from fewbit.core.params import QuantParams, bias_scale_guard
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
@@ -51,7 +51,7 @@ class Fitting:
     Args:
         scales, rounding, bias: the three corrections.
         places: rows of a layer that are taken of each sample.
-        damping: see `adaptive_round`.
+        damping: see `adaptive_round`; more where there are fewer rows than inputs.
         largest: K above which inputs count as independent, and integers stay the nearest.
         memory: MiB for moments and rows; what needs more is done in several passes.
     """
@@ -104,8 +104,11 @@ def _moments(
 
 
 def _rounded(layer: Linear, x: Array, shape: tuple[int, ...], places: Array, params: QuantParams) -> Array:
-    """Rows of a rounded input; rounded before they are gathered if that is less work, which changes nothing."""
-    if x.size < layer.groups * layer.weight.shape[-1] * places.size:
+    """Rows of a rounded input; rounded before they are gathered if that is less work, which changes nothing.
+
+    Except in 1 bit, where the zeros of padding are no numbers to round.
+    """
+    if params.spec.bits == 1 or x.size < layer.groups * layer.weight.shape[-1] * places.size:
         x = np.asarray(x, np.float32)
         return patches(layer, x + rounding_error(params, x), shape, places)
     found = patches(layer, x, shape, places)
@@ -216,7 +219,7 @@ def _corrected(plan: Plan, found: Sequence[Moments], fitting: Fitting) -> Plan:
         if not (moments.n or moments.waiting):
             continue
         fit = moments.fit()
-        scale, start, q = _integers(layer, plan, fit, fitting)
+        scale, start, q = _integers(layer, plan, fit, fitting, max(1, moments.n))
         if fitting.scales or fitting.rounding:
             flat = tuple(float(s) for s in scale.reshape(-1))
             per_channel = values[layer.key].spec.granularity == "channel"
@@ -229,7 +232,7 @@ def _corrected(plan: Plan, found: Sequence[Moments], fitting: Fitting) -> Plan:
 
 
 def _integers(
-    layer: Linear, plan: Plan, fit: Fit, fitting: Fitting
+    layer: Linear, plan: Plan, fit: Fit, fitting: Fitting, rows: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     """Scales (group, out), the nearest integers for them, and the chosen integers."""
     params = weight_params_of(plan, layer.key, layer.stored(layer.weight))
@@ -242,10 +245,14 @@ def _integers(
     if fitting.scales and params.scale.ndim:
         scale = search_scale(layer.weight, scale, fit, limits, spec.bits, least)
     start = q = nearest(layer.weight, scale, limits)
+    if not (fitting.scales or fitting.rounding):  # only the bias is fitted, to the integers that were chosen before
+        nudge = unpack_nudges(plan.values[layer.key].nudge, layer.shape, f"weight {layer.key!r}")
+        return scale, start, np.clip(start + layer.matrix(nudge), *limits)
     if fitting.rounding and fit.full:
+        damping = fitting.damping * max(1.0, layer.weight.shape[-1] / rows)
         for turn in range(TURNS if spec.bits <= FEW_BITS else 1):
             if turn and params.scale.ndim and fitting.scales:
                 scale = refit_scale(q, scale, fit, least)
                 start = nearest(layer.weight, scale, limits)
-            q = adaptive_round(layer.weight, q, scale, fit, limits, fitting.damping)
+            q = adaptive_round(layer.weight, q, scale, fit, limits, damping)
     return np.asarray(scale, np.float32), start, q

@@ -29,7 +29,8 @@ class Linear:
     Args:
         name: of the node. op: its operator. key: entry of its weight in the plan.
         x, y: names of the input, and of the sum with the bias, in the float network.
-        weight: (group, out, K). bias: (group·out,), zeros if there is none. has_bias: whether there is a place for one.
+        weight: (group, out, K). bias: (group·out,), zeros if there is none. has_bias: whether there is a place
+            for one that can be corrected.
         kernel, strides, dilations, pads, auto_pad: of a Conv, else empty.
         transposed: whether the weight is stored (in, out).
         shape: of the weight as stored.
@@ -101,9 +102,10 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
     data = const(w)
     if data is None or not data.size or (op == "MatMul" and data.ndim != 2):
         return None
-    bias = bias_of(node)
-    common: dict[str, Any] = {"name": str(node.name), "op": op, "key": key, "x": str(x.name)}
-    common |= {"y": str(sum_of(node).name), "has_bias": bias_place(node) is not None, "shape": tuple(data.shape)}
+    has_bias = _has_bias(node, plan)
+    bias, y = (bias_of(node), sum_of(node)) if has_bias else (None, node.outputs[0])
+    common: dict[str, Any] = {"name": str(node.name), "op": op, "key": key, "x": str(x.name), "y": str(y.name)}
+    common |= {"has_bias": has_bias, "shape": tuple(data.shape)}
     data = np.asarray(data, np.float32)
     if op != "Conv":
         transposed = not attr(node, "transB", 0)
@@ -121,6 +123,15 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
         pads=tuple(attr(node, "pads", (0,) * 2 * rank)),
         auto_pad=str(attr(node, "auto_pad", "NOTSET")),
     )
+
+
+def _has_bias(node: Any, plan: Plan) -> bool:
+    """Whether a layer's bias can be corrected: not if adding it is an integer operator of its own."""
+    place = bias_place(node)
+    if place is None:
+        return False
+    adds = plan.nodes.get(str(place[0].name))
+    return place[0] is node or adds is None or not adds.quantized or bool(adds.absorbed_by)
 
 
 def _vector(bias: Array | None, size: int) -> NDArray[np.float32]:

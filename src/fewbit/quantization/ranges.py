@@ -23,6 +23,7 @@ from fewbit.core.runner import Runner
 from fewbit.graph.model import Model
 from fewbit.quantization.linear import Linear, choose, linear_layers, patches, size_of
 from fewbit.quantization.static import part_for
+from fewbit.quantization.trial import Score
 
 Array = NDArray[Any]
 Open = Callable[[Model], Runner]
@@ -137,6 +138,8 @@ class _Meter:
 
 def rounding_error(params: QuantParams, x: Array) -> Array:
     """What rounding adds to x."""
+    if params.spec.bits == 1:  # ±s has no 0 to round to
+        return params.fake(x) - x
     s, z = np.float32(params.scale), np.float32(params.zero_point)
     q = np.rint(x / s)
     np.clip(q, params.spec.qmin - z, params.spec.qmax - z, out=q)
@@ -145,11 +148,12 @@ def rounding_error(params: QuantParams, x: Array) -> Array:
     return q
 
 
-def refine(plan: Plan, judge: Callable[[Plan], float], groups: Sequence[str], late: Callable[[], bool]) -> Plan:
+def refine(plan: Plan, judge: Callable[[Plan], Score], groups: Sequence[str], late: Callable[[], bool]) -> Plan:
     """Try narrower and wider ranges of some values, the whole network deciding.
 
     Args:
-        judge: higher is better. groups: most suspect first. late: whether time is up.
+        judge: a plan → its score, on samples that will not judge the result. groups: most suspect first.
+        late: whether time is up.
     """
     best = judge(plan)
     for group in groups:
@@ -158,7 +162,7 @@ def refine(plan: Plan, judge: Callable[[Plan], float], groups: Sequence[str], la
                 return plan
             tried = plan.with_ranges({group: _range(plan, group, share)})
             score = judge(tried)
-            if score > best:
+            if score.beats(best):
                 plan, best = tried, score
                 break
     return plan

@@ -26,8 +26,9 @@ from fewbit.quantization.moments import Fit
 Array = NDArray[Any]
 
 SWEEPS = 20
-DAMPING = 0.01
-"""Of the mean of H's diagonal, unless the caller knows better."""
+DAMPING = 0.3
+"""Of the mean of H's diagonal. Seen on an image network, a text encoder and a recogniser, each fitted to 24 samples and
+judged on others: 0.01 loses 0.8 to 4.7 dB against the best value; 0.3 to 0.5 is best or near it on all three."""
 
 REACH = 2
 """Integers that a weight may move."""
@@ -92,8 +93,11 @@ def _descend(
             for _ in range(sweeps):
                 moved = False
                 for i in order[g]:
-                    step = int(np.rint(-gradient[i] / (h[g, i, i] * s)))
-                    step = min(max(q[g, row, i] + step, lo[g, row, i]), hi[g, row, i]) - q[g, row, i]
+                    curve = np.float64(h[g, i, i]) * s  # may be too small for float32
+                    if not curve > 0:
+                        continue
+                    wish = q[g, row, i] + np.rint(-gradient[i] / curve)
+                    step = int(min(max(wish, lo[g, row, i]), hi[g, row, i])) - q[g, row, i]
                     if step == 0:
                         continue
                     delta = np.float32(step * s)

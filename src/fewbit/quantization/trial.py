@@ -79,7 +79,7 @@ class Trial:
         noise: list[Array] = []
         for batch, truth in zip(self.held, self.truth, strict=True):
             found, count = runner.run(batch.feeds), max(1, len(batch.names))
-            each = np.zeros(count)
+            each = np.zeros(1)
             for name, total in sums.items():
                 r, x = truth[name], found[name]
                 if x.shape != r.shape or not np.isfinite(x).all():

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 def grid(bits: int) -> NDArray[np.float32]:
     """Shares of the largest magnitude that are tried: the fewer bits, the further down."""
     lowest = {2: 0.2, 3: 0.3, 4: 0.4, 5: 0.5, 6: 0.6, 7: 0.7}.get(bits, 0.75)
-    return np.linspace(1, lowest, 26 if bits <= 6 else 6, dtype=np.float32)
+    return np.linspace(1, lowest, 14 if bits <= 6 else 6, dtype=np.float32)
 
 
 def nearest(weight: Array, scale: Array, limits: tuple[int, int]) -> NDArray[np.int32]:

@@ -4,8 +4,8 @@
     round 2   B B B │ A A A        order turned around, so that a drift of the machine hits both alike
     …
     time      median over rounds of slice ÷ runs
-    ratio     median over rounds of B's time ÷ A's time in the same round: what a slow phase of the machine
-              does to both cancels out
+    ratio     median over rounds of B's time ÷ A's time in the same round (`core.timing.ratio`): what a slow
+              phase of the machine does to both cancels out
 
 `low` and `high` are quartiles over the rounds. A slice takes `SLICE` seconds or one run, whichever is longer.
 """
@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fewbit.core.runner import Feeds, Runner
+from fewbit.core.tables import number, plain, table, times
+from fewbit.core.timing import SLICE, Clock, ratio
 from fewbit.errors import ConfigError, UsageError, one_of
-from fewbit.report.tables import number, plain, table, times
 
-SLICE = 0.02
 LEAST_ROUNDS = 7
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -178,8 +176,7 @@ def _rounds(
 
 def _timing(name: str, batch: int, seconds: list[float], base: list[float], runs: int) -> Timing:
     low, mid, high = (float(v) for v in np.quantile(seconds, (0.25, 0.5, 0.75)))
-    ratios = [a / b if b else math.nan for a, b in zip(seconds, base, strict=True)]
-    r_low, ratio, r_high = (float(v) for v in np.quantile(ratios, (0.25, 0.5, 0.75)))
+    against = ratio(seconds, base)
     return Timing(
         name=name,
         batch=batch,
@@ -187,9 +184,9 @@ def _timing(name: str, batch: int, seconds: list[float], base: list[float], runs
         ms_low=low * 1e3,
         ms_high=high * 1e3,
         throughput=batch / mid if mid else math.nan,
-        ratio=ratio,
-        ratio_low=r_low,
-        ratio_high=r_high,
+        ratio=against.mid,
+        ratio_low=against.low,
+        ratio_high=against.high,
         rounds=len(seconds),
         runs=runs,
     )

@@ -44,6 +44,7 @@ def compare(
     batches: Iterable[Batch],
     open: Open,
     *,
+    inner: Model | None = None,
     pairs: Iterable[Pair] | None = None,
     limit: int | None = None,
     memory_limit: int = 512,
@@ -53,6 +54,7 @@ def compare(
 
     Args:
         float_model, quant_model: inputs and outputs of the same names.
+        inner: float form to compare inner values with, where corrections rescaled them; default: `float_model`.
         batches: the data; visited once for each group of layers.
         open: loads a model into an engine.
         pairs: values to compare, (name in the float network, name in the quantized one); default: all both have.
@@ -68,12 +70,12 @@ def compare(
     for name, number in (("limit", limit), ("memory_limit", memory_limit)):
         if number is not None and number < 1:
             raise ConfigError(f"{name} is {number!r}; it must be 1 or more")
-    both = _shared_outputs(float_model, quant_model)
-    wanted = check_pairs(pairs, float_model, quant_model) if pairs is not None else None
+    both, inner = _shared_outputs(float_model, quant_model), inner or float_model
+    wanted = check_pairs(pairs, inner, quant_model) if pairs is not None else None
     if wanted is None:
-        wanted = value_pairs(float_model, quant_model) if layers else []
+        wanted = value_pairs(inner, quant_model) if layers else []
     first, stream = _peek(islice(batches, limit))
-    groups = split(wanted, float_model, first.feeds, memory_limit << 20)
+    groups = split(wanted, inner, first.feeds, memory_limit << 20)
     if len(groups) > 1 and isinstance(batches, Iterator):
         raise DataError(
             f"the layers need {len(groups)} passes over the data, which can be visited only once; hand a list or "
@@ -86,7 +88,7 @@ def compare(
     for n, group in enumerate(groups):
         if n:
             stream = iter(islice(batches, limit))
-        sides = _Sides(float_model, quant_model, group, open, ends=not n)
+        sides = _Sides(inner, quant_model, group, open, float_model if not n else None)
         seen = 0
         for batch in stream:
             sides.measure(batch.feeds, meters, ends)
@@ -95,7 +97,7 @@ def compare(
             raise DataError(f"the data had {count} batches on its first pass and {seen} on pass {n + 1}")
         count = seen
         del sides  # before the next ones are opened
-    return _result(float_model, meters, ends, count, asked=layers)
+    return _result(inner, meters, ends, count, asked=layers)
 
 
 def _peek(found: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:
@@ -154,18 +156,20 @@ class _Meter:
 
 
 class _Sides:
-    """Both networks, opened so that they show one group of inner values; `ends`: and once as they are."""
+    """Both networks, opened so that they show one group of inner values; with `plain`, and once as they are."""
 
-    def __init__(self, float_model: Model, quant_model: Model, group: Sequence[Pair], open: Open, ends: bool) -> None:
+    def __init__(
+        self, inner: Model, quant_model: Model, group: Sequence[Pair], open: Open, plain: Model | None
+    ) -> None:
         self.group = group
-        fed = {i.name for i in float_model.inputs}
+        fed = {i.name for i in inner.inputs}
         self.shown = self.plain = None
         if group:
-            a = float_model.with_outputs(a for a, _ in group if a not in fed)
+            a = inner.with_outputs(a for a, _ in group if a not in fed)
             b = quant_model.with_outputs(b for _, b in group)
             self.shown = open(a), open(b)
-        if ends:
-            self.plain = open(float_model), open(quant_model)
+        if plain is not None:
+            self.plain = open(plain), open(quant_model)
 
     def measure(self, feeds: Feeds, meters: dict[Pair, _Meter], ends: dict[str, _Meter]) -> None:
         """Run one batch; the answers of the networks as they are first, so that both do not sit in memory at once."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fewbit.core.tables import dumps, number, percent, plain, short, small, table
 from fewbit.core.writing import writing
 from fewbit.errors import OutputError
-from fewbit.report.tables import dumps, number, percent, plain, short, small, table
 
 
 @dataclass(frozen=True)

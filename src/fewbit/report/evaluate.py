@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from fewbit.core.metrics import paired_flips, top_k_hits, wilson_interval
 from fewbit.core.runner import Runner
+from fewbit.core.tables import frame, number, pairs, percent, plain
 from fewbit.data.base import Batch
 from fewbit.errors import BadSample, ConfigError, DataError, EmptyData, FewbitWarning, ModelError, unknown
-from fewbit.report.tables import frame, number, pairs, percent, plain
 
 Array = NDArray[Any]
 

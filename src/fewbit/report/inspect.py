@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fewbit.config import QuantConfig
+from fewbit.core.tables import listed, pairs, plain, short, size, table, wrapped
 from fewbit.core.target import Target
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.model import Model, is_const, op_name
 from fewbit.quantization.select import select
 from fewbit.report.reasons import Group, Kept, grouped
-from fewbit.report.tables import listed, pairs, plain, short, size, table, wrapped
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fewbit.core.names import longest
 from fewbit.core.runner import Feeds, NodeTime, Runner
+from fewbit.core.tables import number, percent, plain, short, table, times
 from fewbit.graph.model import Model, is_const
-from fewbit.report.tables import number, percent, plain, short, table, times
 
 Side = dict[str, list[NodeTime]]
 
@@ -124,16 +125,9 @@ def layer_names(model: Model) -> dict[str, str]:
 def _by_layer(found: Iterable[NodeTime], names: dict[str, str]) -> Side:
     side: Side = {}
     for t in found:
-        side.setdefault(layer_of(t.node, names), []).append(t)
+        name = longest(t.node, names)
+        side.setdefault(t.node if name is None else names[name], []).append(t)
     return side
-
-
-def layer_of(node: str, names: dict[str, str]) -> str:
-    """The layer of the longest name that `node` starts with and that ends where a word of it ends; else `node`."""
-    for end in range(len(node), 0, -1):
-        if node[:end] in names and not (node[end : end + 1].isalnum() and node[end - 1].isalnum()):
-            return names[node[:end]]
-    return node
 
 
 def _follow(model: Model, a: Side, b: Side) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fewbit.core.plan import Plan
-from fewbit.report.tables import listed
+from fewbit.core.tables import listed
 
 # What differs from layer to layer within one reason: quoted names, names in known phrases, counts.
 PARTICULAR = (

@@ -13,14 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fewbit.config import BUDGETS
 from fewbit.core.plan import Plan
+from fewbit.core.tables import frame, number, pairs, percent, plain, short, size, times, wrapped
 from fewbit.graph.model import Model, op_name
 from fewbit.quantization.correct import Correction
 from fewbit.report.benchmark import Timing
 from fewbit.report.comparison import Comparison, LayerError
 from fewbit.report.profile import ProfileRow
 from fewbit.report.reasons import Kept, grouped, kept_float
-from fewbit.report.tables import frame, number, pairs, percent, plain, short, size, times, wrapped
 
 LEAST_COSINE = 0.98
 NAMED = 5
@@ -87,8 +88,8 @@ class QuantReport:
 
     @property
     def slower(self) -> bool:
-        """Measured to be no faster than float."""
-        return self.latency is not None and self.latency.ratio >= 1
+        """Measured to be no faster than float; a network without integers is neither."""
+        return bool(self.integer) and self.latency is not None and self.latency.ratio >= 1
 
     @property
     def off(self) -> bool:
@@ -131,6 +132,7 @@ class QuantReport:
         if bits != 8 and self.quantized and (self.off or self.slower):
             why = "fewer than 8 bits by cutting off in float" if bits < 8 else "more than 8 bits in float"
             found.append(f"engines compute {why}: bit_num = 8, and overrides for a few layers")
+        found += self._repair()
         if self.off:
             if self.suspects:
                 found.append(
@@ -157,6 +159,19 @@ class QuantReport:
             )
         return found
 
+    def _repair(self) -> list[str]:
+        """What to try first against errors: corrections, then as many float layers as it takes."""
+        asked = {name for name in BUDGETS if self.config.get(name) is not None}
+        over = self.budget_met is False and bool(asked - {"max_latency"})
+        if not self.quantized or not (self.off or over) or self.config.get("calib_mode") == "none":
+            return []  # without data there is nothing to correct or to judge by
+        found = []
+        if self.config.get("effort", "default") != "best":
+            found.append("try all corrections, which takes minutes: effort = best")
+        if not asked:
+            found.append(f"keep as many layers float as it takes, and no more: min_cosine = {LEAST_COSINE}")
+        return found
+
     # -- for people and machines ------------------------------------------------------------------------------------
 
     def text(self) -> str:
@@ -170,10 +185,7 @@ class QuantReport:
             ("output", self._output()),
         ]
         parts = [pairs(lines)]
-        if self.corrections:
-            parts.append("corrections, judged on held-out samples:")
-            for c in self.corrections:
-                parts += wrapped(f"  {c}")
+        parts += correction_lines(self.corrections)
         parts += wrapped(f"measured: {self.measured}") if self.measured else []
         parts += wrapped(f"budget: {self.budget}") if self.budget and self.budget_met else []
         if self.kept:
@@ -203,6 +215,12 @@ class QuantReport:
         if self.cosine is None:
             return "not compared with float"
         return f"cosine {number(self.cosine, 5)}, SQNR {number(self.sqnr, 1)} dB against float, {self.batches} batches"
+
+
+def correction_lines(corrections: Sequence[Correction]) -> list[str]:
+    """What was tried and what came of it, a line each, with a heading; nothing if nothing was tried."""
+    lines = [line for c in corrections for line in wrapped(f"  {c}")]
+    return ["corrections, judged on held-out samples:", *lines] if lines else []
 
 
 def summarize(

@@ -185,7 +185,7 @@ def search(
     assert job.best is not None
     trial, best = job.best
     tried = tuple(job.tried.values())
-    return Found(best, trial.figures, trial.met, tried, note(trial, tried, budgets, in_time))
+    return Found(best, trial.figures, trial.met, tried, note(trial, tried, budgets, in_time), in_time)
 
 
 def _search(job: _Job, rank: Rank, wider: Sequence[Callable[[], Plan]]) -> None:

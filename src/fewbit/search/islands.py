@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fewbit.core.names import longest
 from fewbit.core.plan import Plan
 from fewbit.core.runner import NodeTime
 from fewbit.core.target import Target
@@ -154,11 +155,3 @@ def time_of_units(found: Iterable[NodeTime], units: Units, integer: Collection[s
         if unit:
             us[unit] = us.get(unit, 0.0) + t.us
     return us
-
-
-def longest(name: str, known: Collection[str]) -> str | None:
-    """The longest known name that `name` starts with and that ends where a word of it ends."""
-    for end in range(len(name), 0, -1):
-        if name[:end] in known and not (name[end : end + 1].isalnum() and name[end - 1].isalnum()):
-            return name[:end]
-    return None

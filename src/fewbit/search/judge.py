@@ -29,7 +29,7 @@ from fewbit.errors import EmptyData, ModelError
 from fewbit.graph.model import Model
 from fewbit.search.expected import expected_agreement
 from fewbit.search.figures import Figures
-from fewbit.search.macs import integer_share, layer_macs
+from fewbit.search.macs import counted_macs, integer_share
 
 Array = NDArray[Any]
 Open = Callable[[Model], Runner]
@@ -77,7 +77,7 @@ def make_judge(
         raise EmptyData("there is no held-out batch to judge quantized networks on; hand more samples")
     before = _answers(open(float_model), batches)
     scores = next((name for name, x in before[0].items() if _class_like(x)), None)
-    macs = layer_macs(float_model, open, batches[0].feeds)
+    macs = counted_macs(float_model, batches[0], open)
     timed = latency(float_model) if latency is not None else None
 
     def judge(plan: Plan) -> Figures:

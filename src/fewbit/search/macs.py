@@ -4,7 +4,8 @@
     MatMul     output elements × length of the sum            Gemm            likewise
     everything else 0
 
-Shapes that the graph does not tell are seen in a run, if there is an engine, so that free axes count in full.
+Networks that compute their padding, or take images of any size, do not tell how large their values are; counted as one
+element each they would weigh nothing. So sizes that the graph leaves open are those of a run.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from math import prod
 from typing import Any
 
 from fewbit.core.plan import Plan
-from fewbit.core.runner import Feeds, Runner
-from fewbit.graph.model import Model, attr, dims, is_const
+from fewbit.core.runner import Runner
+from fewbit.data.base import Batch
+from fewbit.graph.model import Model, attr
+from fewbit.graph.shapes import asking_shapes
 
 Node = Any
 Value = Any
@@ -23,23 +26,23 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 
-def layer_macs(
-    model: Model, open: Callable[[Model], Runner] | None = None, feeds: Feeds | None = None
-) -> dict[str, int]:
-    """Multiplications by name of the node, in graph order, for one batch.
+def counted_macs(model: Model, batch: Batch, open: Callable[[Model], Runner]) -> dict[str, int]:
+    """Multiplications for one sample by name of the node, in graph order.
 
     Args:
-        open: loads a model into an engine; used only if the graph does not tell all shapes. feeds: the batch. Without
-            these an axis that is not known counts once.
+        model: a float network. batch: run once if the graph does not tell all sizes.
+        open: loads a model into an engine.
     """
-    nodes = [n for n in model.nodes if n.op_type in COUNTS]
-    values = {str(v.name): v for n in nodes for v in (n.inputs[0], n.inputs[1], n.outputs[0]) if v is not None}
-    shapes = {name: _shape(v) for name, v in values.items()}
-    if open is not None and feeds is not None:
-        unknown = [name for name, v in values.items() if not _fixed(v) and name not in feeds]
-        found = open(model.with_outputs(unknown)).run(feeds) if unknown else {}
-        shapes |= {name: tuple(x.shape) for name, x in (*feeds.items(), *found.items())}
-    return {str(n.name): COUNTS[n.op_type](n, shapes) if n.op_type in COUNTS else 0 for n in model.nodes}
+    counted = {str(n.name): n for n in model.nodes if n.op_type in COUNTS}
+    values = {str(v.name): v for n in counted.values() for v in (*n.inputs[:2], n.outputs[0]) if v is not None}
+    free = {i.shape[0] for i in model.inputs if i.shape and isinstance(i.shape[0], str)}
+    told = {name: _told(v, free) for name, v in values.items()}
+    shapes = {name: shape for name, shape in told.items() if shape is not None}
+    samples = 1 if free else len(batch.names)
+    if len(shapes) < len(told):
+        shapes, samples = _seen(model, list(told), batch, open), len(batch.names)
+    macs = {name: COUNTS[n.op_type](n, shapes) // samples for name, n in counted.items()}
+    return {str(n.name): macs.get(str(n.name), 0) for n in model.nodes}
 
 
 def integer_share(plan: Plan, macs: Mapping[str, int]) -> float:
@@ -49,13 +52,20 @@ def integer_share(plan: Plan, macs: Mapping[str, int]) -> float:
     return held / whole if whole else 1.0
 
 
-def _fixed(value: Value) -> bool:
-    known = dims(value)
-    return is_const(value) or (known is not None and None not in known)
+def _told(value: Value, free: set[str]) -> Shape | None:
+    """Shape for one sample: an axis that the graph calls like the first of an input is 1; None if not all is known."""
+    if value.shape is None:
+        return None
+    sizes = [1 if getattr(d, "value", None) in free else d for d in value.shape]
+    return tuple(sizes) if all(isinstance(d, int) for d in sizes) else None
 
 
-def _shape(value: Value) -> Shape:
-    return tuple(1 if d is None else int(d) for d in dims(value) or (1,))
+def _seen(model: Model, names: list[str], batch: Batch, open: Callable[[Model], Runner]) -> dict[str, Shape]:
+    """Shapes in a run on a batch."""
+    asked = asking_shapes(model, names)
+    fed = {i.name for i in asked.inputs}
+    found = open(asked).run({k: x for k, x in batch.feeds.items() if k in fed})
+    return {name: tuple(int(d) for d in found[o.name]) for name, o in zip(names, asked.outputs, strict=True)}
 
 
 def _conv(node: Node, shapes: Shapes) -> int:

@@ -18,7 +18,7 @@ from fewbit.data.base import Batch
 from fewbit.errors import ModelError
 from fewbit.graph.model import Model
 from fewbit.search.alone import Arrays, March, Open, all_float, only
-from fewbit.search.sizes import counted_macs
+from fewbit.search.macs import counted_macs
 
 MEMORY = 256 << 20
 """Bytes of float values that may be kept between two layers."""

@@ -46,6 +46,7 @@ class Found:
     Args:
         plan: the cheapest that meets the budgets, else the nearest one. figures: its own. met: whether it does.
         tried: all plans that were judged, in order. note: for people, with the reason if the budgets are not met.
+        in_time: whether it ended by itself; False: the deadline came first.
     """
 
     plan: Plan
@@ -53,6 +54,7 @@ class Found:
     met: bool
     tried: tuple[Trial, ...]
     note: str
+    in_time: bool = True
 
 
 def note(best: Trial, tried: Sequence[Trial], budgets: Mapping[str, float], in_time: bool) -> str:

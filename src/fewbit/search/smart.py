@@ -27,7 +27,7 @@ from fewbit.core.timing import Clock, Ratio
 from fewbit.errors import EngineError
 from fewbit.graph.model import Model
 from fewbit.quantization.plan import make_plan
-from fewbit.search.bench import Bench, Form, Opener
+from fewbit.search.forms import Form, Forms, Opener
 from fewbit.search.islands import Units, units_of
 from fewbit.search.timings import Timings, machine, shapes
 
@@ -150,38 +150,38 @@ def measure(
     rows = replace(target, rules=target.dynamic) if config.calib_mode == "none" else target
     units = units_of(model, plan, rows)
     end = math.inf if deadline is None else deadline
-    bench = Bench(model, plan, config, target, units, open, floats, feeds, emit, known, end, clock, now)
+    forms = Forms(model, plan, config, target, units, open, floats, feeds, emit, known, end, clock, now)
     try:
-        return _search(bench, make_plan(model, config, target), engine, progress or (lambda done, what: None))
+        return _search(forms, make_plan(model, config, target), engine, progress or (lambda done, what: None))
     finally:
         known.save()
 
 
-def _search(b: Bench, table: Plan, engine: str, progress: Progress) -> Measured:
-    smart = frozenset(u for u in b.units.all if table.nodes[u].quantized)
-    if not b.units.all:
-        return Measured(b.plan_of(smart), 1.0, 1.0, 1.0, (), "nothing to measure: no layer may be integer here")
-    starts = {"all legal layers": b.units.all} | ({"the table's choice": smart} if smart else {})
+def _search(f: Forms, table: Plan, engine: str, progress: Progress) -> Measured:
+    smart = frozenset(u for u in f.units.all if table.nodes[u].quantized)
+    if not f.units.all:
+        return Measured(f.plan_of(smart), 1.0, 1.0, 1.0, (), "nothing to measure: no layer may be integer here")
+    starts = {"all legal layers": f.units.all} | ({"the table's choice": smart} if smart else {})
     progress(0, " and ".join(starts))
-    s = _start(b, {form: what for what, form in starts.items()})  # of the same form the latter name counts
+    s = _start(f, {form: what for what, form in starts.items()})  # of the same form the latter name counts
     if s is None:
         note = "the time limit came before anything was timed; this is the choice of the table of measured operators"
-        return Measured(_finished(b, smart, table, {}), 1.0, 1.0, 1.0, (), note)
-    _descend(b, s, progress)
+        return Measured(_finished(f, smart, table, {}), 1.0, 1.0, 1.0, (), note)
+    _descend(f, s, progress)
     progress(len(s.tried), "the result against float")
-    b.unload([b.fastest, s.best])
-    checked = b.compare(s.best, b.fastest, check=True) if s.ratio is not REFUSED else REFUSED
+    f.unload([f.fastest, s.best])
+    checked = f.compare(s.best, f.fastest, check=True) if s.ratio is not REFUSED else REFUSED
     short = "" if checked else "; the time limit left no time to check this against float once more"
     found = checked or s.ratio
-    rival = f"{b.fastest} in {engine}"
+    rival = f"{f.fastest} in {engine}"
     if found.faster and found.mid < WORTH:
         note = f"runs at {found} of {rival}, measured on this machine; {_tried(s)}{short}"
-        return Measured(_finished(b, s.best, table, s.why), found.mid, found.low, found.high, tuple(s.tried), note)
+        return Measured(_finished(f, s.best, table, s.why), found.mid, found.low, found.high, tuple(s.tried), note)
     figure = f"at {found} of {rival}" if found is not REFUSED else "not at all: the engine refuses it"
     sure = "" if found.mid >= 1 else " for sure"
     note = f"nothing pays{sure} here, the network stays float: the best integer form runs {figure}; {_tried(s)}{short}"
     why = f"nothing pays{sure} here: the best integer form of the network runs {figure} (measured on this machine)"
-    plan = _finished(b, frozenset(), table, dict.fromkeys(b.units.all, why))
+    plan = _finished(f, frozenset(), table, dict.fromkeys(f.units.all, why))
     return Measured(plan, found.mid, found.low, found.high, tuple(s.tried), note)
 
 
@@ -192,59 +192,59 @@ def _tried(s: _Search) -> str:
 # -- where to start ---------------------------------------------------------------------------------------------------
 
 
-def _start(b: Bench, forms: Mapping[Form, str]) -> _Search | None:
+def _start(f: Forms, forms: Mapping[Form, str]) -> _Search | None:
     """Time all that a search may start from in the same rounds; None if there is no time for that."""
-    floats = list(b.floats)
-    if b.now() >= b.deadline:
+    floats = list(f.floats)
+    if f.now() >= f.deadline:
         return None
-    accepted = [form for form in forms if _opens(b, form)]
-    if not b.compare_all([*accepted, *floats]):
+    accepted = [form for form in forms if _opens(f, form)]
+    if not f.compare_all([*accepted, *floats]):
         return None
-    ratios = {name: b.known.ratios[b.key(name), b.key(floats[0])].mid for name in floats[1:]}
-    b.fastest = min(floats, key=lambda name: ratios.get(name, 1.0))
-    found = {form: b.known.ratios[b.key(form), b.key(b.fastest)] if form in accepted else REFUSED for form in forms}
+    ratios = {name: f.known.ratios[f.key(name), f.key(floats[0])].mid for name in floats[1:]}
+    f.fastest = min(floats, key=lambda name: ratios.get(name, 1.0))
+    found = {form: f.known.ratios[f.key(form), f.key(f.fastest)] if form in accepted else REFUSED for form in forms}
     best = accepted[-1] if accepted else next(iter(forms))
     for form in accepted[:-1]:  # more integer layers only where that is faster for sure
-        r = b.known.ratios[b.key(form), b.key(best)]
+        r = f.known.ratios[f.key(form), f.key(best)]
         best = form if r.faster and r.mid < STEP else best
     s = _Search(best, found[best], seen=set(forms))
     for form, r in found.items():
-        s.tried.append(_trial(b, forms[form], form, r, b.fastest, form == best))
+        s.tried.append(_trial(f, forms[form], form, r, f.fastest, form == best))
     return s
 
 
-def _opens(b: Bench, form: Form) -> bool:
+def _opens(f: Forms, form: Form) -> bool:
     """Whether the engine takes a form; one that was timed before is not loaded."""
-    if all((b.key(form), b.key(name)) in b.known.ratios for name in b.floats):
+    if all((f.key(form), f.key(name)) in f.known.ratios for name in f.floats):
         return True
     try:
-        run = b.runner(form).run
-        start = b.now()
-        run(b.feeds)
+        run = f.runner(form).run
+        start = f.now()
+        run(f.feeds)
     except EngineError:
         return False
-    b.round = max(b.round, 2 * (b.now() - start))
+    f.round = max(f.round, 2 * (f.now() - start))
     return True
 
 
-def _trial(b: Bench, what: str, form: Form, r: Ratio, against: str, kept: bool) -> Trial:
-    layers = sum(len(b.units.members[u]) for u in form)
+def _trial(f: Forms, what: str, form: Form, r: Ratio, against: str, kept: bool) -> Trial:
+    layers = sum(len(f.units.members[u]) for u in form)
     return Trial(what, layers, r.mid, r.low, r.high, against, kept)
 
 
 # -- from there -------------------------------------------------------------------------------------------------------
 
 
-def _descend(b: Bench, s: _Search, progress: Progress) -> None:
+def _descend(f: Forms, s: _Search, progress: Progress) -> None:
     """Take every step that helps, until none does, or there is no time."""
     helped = True
     while helped and s.ratio is not REFUSED:
         helped = False
-        b.unload([b.fastest, s.best])
-        lost = b.lost(s.best)
+        f.unload([f.fastest, s.best])
+        lost = f.lost(s.best)
         if lost is None:
             return
-        for p in proposals(b.units, s.best, lost):
+        for p in proposals(f.units, s.best, lost):
             if p.form in s.seen or p.what in s.slower or not p.form:
                 continue
             if len(s.tried) >= TRIALS:
@@ -252,19 +252,19 @@ def _descend(b: Bench, s: _Search, progress: Progress) -> None:
             progress(len(s.tried), p.what)
             s.seen.add(p.form)
             try:
-                r = b.compare(p.form, s.best)
+                r = f.compare(p.form, s.best)
             except EngineError:
                 r = REFUSED
             if r is None:
                 return
             helped = r.faster and r.mid < STEP
-            s.tried.append(_trial(b, p.what, p.form, r, "the best so far", helped))
+            s.tried.append(_trial(f, p.what, p.form, r, "the best so far", helped))
             if helped:
                 _accept(s, p, r)
                 break
             if r.low >= 1:
                 s.slower.add(p.what)
-            b.unload([b.fastest, s.best])
+            f.unload([f.fastest, s.best])
 
 
 def _accept(s: _Search, p: Proposal, r: Ratio) -> None:
@@ -312,14 +312,14 @@ def _losing(sets: Mapping[str, set[str]], lost: Mapping[str, float]) -> list[str
 # -- the answer -------------------------------------------------------------------------------------------------------
 
 
-def _finished(b: Bench, form: Form, table: Plan, why: Mapping[str, str]) -> Plan:
+def _finished(f: Forms, form: Form, table: Plan, why: Mapping[str, str]) -> Plan:
     """The plan of a form, with reasons: what was measured, else what the table says."""
-    reasons = {u: why.get(u, table.nodes[u].reason) for u in b.units.all - form}
-    plan, factors = b.plan_of(form, reasons), b.island_factors(form)
+    reasons = {u: why.get(u, table.nodes[u].reason) for u in f.units.all - form}
+    plan, factors = f.plan_of(form, reasons), f.island_factors(form)
     nodes = dict(plan.nodes)
     for unit in form & factors.keys():
         layers, factor = factors[unit]
-        kind = "core" if unit in b.units.core else "support"
+        kind = "core" if unit in f.units.core else "support"
         island = f"its island of {layers} runs" if layers > 1 else "it runs"
         text = f"{kind} operator; {island} at {factor:.2f} of float time here (measured)"
         nodes[unit] = replace(nodes[unit], reason=text)

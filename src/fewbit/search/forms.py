@@ -39,8 +39,8 @@ CHECK = "check"
 
 
 @dataclass
-class Bench:
-    """All that timing a form needs.
+class Forms:
+    """All that timing forms needs.
 
     Args:
         model, plan, config, target, open, feeds, emit, deadline, clock, now: see `fewbit.search.smart.measure`.
