@@ -12,8 +12,11 @@ integers by `rounding.py`, the bias by the means: b += mean(y) − mean(Q·x) (e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from fewbit.core.nudge import pack_nudges, unpack_nudges
 from fewbit.core.params import QuantParams, bias_scale_guard
-from fewbit.core.plan import Plan
+from fewbit.core.plan import Plan, ValuePlan
 from fewbit.core.runner import Runner
 from fewbit.graph.emit import weight_params_of
 from fewbit.graph.model import Model
@@ -59,7 +62,7 @@ class Fitting:
     scales: bool = True
     rounding: bool = True
     bias: bool = True
-    places: int = 48
+    places: int = 32
     largest: int = 1600
     damping: float = DAMPING
     memory: int = 256
@@ -93,13 +96,19 @@ def _moments(
     fed = {i.name for i in model.inputs}
     runner = open(part_for(model, list(dict.fromkeys(n for x in layers for n in (x.x, x.y) if n not in fed))))
     params = {layer.x: plan.params(layer.x) for layer in layers}
-    for i, batch in enumerate(batches):
-        seen = {**batch.feeds, **runner.run(batch.feeds)}
-        for layer, moments in zip(layers, found, strict=True):
-            y = seen[layer.y]
-            places = choose(layer, y.shape, fitting.places * size_of(batch), i)
-            x = _rounded(layer, seen[layer.x], y.shape, places, params[layer.x])
-            moments.update(x, sums(layer, y, places))
+
+    def learn(moments: Moments, seen: Mapping[str, Array], most: int, seed: int) -> None:
+        layer = moments.layer
+        y = seen[layer.y]
+        places = choose(layer, y.shape, most, seed)
+        moments.update(_rounded(layer, seen[layer.x], y.shape, places, params[layer.x]), sums(layer, y, places))
+
+    with ThreadPoolExecutor(cpu_count() or 1) as threads:
+        for i, batch in enumerate(batches):
+            seen = {**batch.feeds, **runner.run(batch.feeds)}
+            most = fitting.places * size_of(batch)
+            for job in [threads.submit(learn, moments, seen, most, i) for moments in found]:
+                job.result()
     return found
 
 
@@ -214,21 +223,29 @@ def _late(deadline: float | None) -> bool:
 def _corrected(plan: Plan, found: Sequence[Moments], fitting: Fitting) -> Plan:
     """The plan with what the moments of some layers say."""
     values, nodes = dict(plan.values), dict(plan.nodes)
-    for moments in found:
-        layer = moments.layer
-        if not (moments.n or moments.waiting):
-            continue
-        fit = moments.fit()
-        scale, start, q = _integers(layer, plan, fit, fitting, max(1, moments.n))
-        if fitting.scales or fitting.rounding:
-            flat = tuple(float(s) for s in scale.reshape(-1))
-            per_channel = values[layer.key].spec.granularity == "channel"
-            nudge = pack_nudges(layer.stored((q - start).astype(np.int8)))
-            values[layer.key] = replace(values[layer.key], scale=flat if per_channel else flat[:1], nudge=nudge)
-        if fitting.bias and layer.has_bias:
-            shift = fit.bias(q * scale[..., None]) - layer.bias
-            nodes[layer.name] = replace(nodes[layer.name], bias=tuple(float(np.float32(s)) for s in shift))
+    learned = [m for m in found if m.n or m.waiting]
+    with ThreadPoolExecutor(cpu_count() or 1) as threads:
+        for moments, done in zip(learned, threads.map(partial(_fitted, plan, fitting), learned), strict=True):
+            layer, (value, bias) = moments.layer, done
+            values[layer.key] = value
+            if bias:
+                nodes[layer.name] = replace(nodes[layer.name], bias=bias)
     return replace(plan, values=values, nodes=nodes)
+
+
+def _fitted(plan: Plan, fitting: Fitting, moments: Moments) -> tuple[ValuePlan, tuple[float, ...]]:
+    """The weight's entry of the plan, and what is added to the bias; empty = nothing new."""
+    layer, fit = moments.layer, moments.fit()
+    value = plan.values[layer.key]
+    scale, start, q = _integers(layer, plan, fit, fitting, max(1, moments.n))
+    if fitting.scales or fitting.rounding:
+        flat = tuple(float(s) for s in scale.reshape(-1))
+        nudge = pack_nudges(layer.stored((q - start).astype(np.int8)))
+        value = replace(value, scale=flat if value.spec.granularity == "channel" else flat[:1], nudge=nudge)
+    if not (fitting.bias and layer.has_bias):
+        return value, ()
+    shift = fit.bias(q * scale[..., None]) - layer.bias
+    return value, tuple(float(np.float32(s)) for s in shift)
 
 
 def _integers(

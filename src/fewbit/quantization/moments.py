@@ -19,8 +19,8 @@ from fewbit.quantization.linear import Linear
 
 Array = NDArray[Any]
 
-TOGETHER = 1024
-"""Rows that are multiplied at once."""
+TOGETHER, MOST_BYTES = 1024, 2 * 2**20
+"""Rows, and bytes of them, that are multiplied at once: large products are much faster, but every layer keeps its own."""
 
 
 class Moments:
@@ -45,7 +45,8 @@ class Moments:
     def update(self, x: Array, y: Array) -> None:
         """Take in rows, as columns: x (group, K, rows), y (group, out, rows)."""
         self.waiting.append((x, y))
-        if sum(a.shape[-1] for a, _ in self.waiting) >= TOGETHER:
+        rows = sum(a.shape[-1] for a, _ in self.waiting)
+        if rows >= TOGETHER or rows * x.shape[0] * x.shape[1] * x.itemsize >= MOST_BYTES:
             self._learn()
 
     def _learn(self) -> None:
