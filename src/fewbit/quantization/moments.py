@@ -20,7 +20,7 @@ from fewbit.quantization.linear import Linear
 Array = NDArray[Any]
 
 TOGETHER, MOST_BYTES = 1024, 2 * 2**20
-"""Rows, and bytes of them, that are multiplied at once: large products are much faster, but every layer keeps its own."""
+"""Rows, and bytes of them, that are multiplied at once: large products are faster, but every layer keeps its own."""
 
 
 class Moments:
