@@ -28,10 +28,10 @@ from fewbit.quantization.trial import Score
 Array = NDArray[Any]
 Open = Callable[[Model], Runner]
 
-SHARES = (1.0, 0.92, 0.84, 0.76, 0.68, 0.58, 0.48, 0.38)
-PLACES = 24
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.58, 0.46)
+PLACES = 16
 OUTPUTS = 64
-ENTRIES = 4096
+ENTRIES = 2048
 """Values looked at in one sample where no reader is a matrix product."""
 
 

@@ -57,12 +57,12 @@ def adaptive_round(
     hi = np.minimum(start + REACH, limits[1]).astype(np.int32)
     pull = (damping * np.trace(fit.h, axis1=1, axis2=2) / k).astype(np.float32)
     h = fit.h + pull[:, None, None] * np.eye(k, dtype=np.float32)
-    d = fit.d + pull[:, None, None] * weight
+    gradient = np.matmul(q * scale[..., None].astype(np.float32), h) - fit.d - pull[:, None, None] * weight
     order = np.argsort(-np.diagonal(h, axis1=1, axis2=2), axis=1, kind="stable")
     few = q.shape[1] if q.shape[0] > 1 else -(-q.shape[1] // (2 * (cpu_count() or 1)))
     with ThreadPoolExecutor(cpu_count() or 1) as threads:
         jobs = [
-            threads.submit(_descend, h, d[:, a : a + few], scale[:, a : a + few], q[:, a : a + few],
+            threads.submit(_descend, h, gradient[:, a : a + few], scale[:, a : a + few], q[:, a : a + few],
                            lo[:, a : a + few], hi[:, a : a + few], order, pull, sweeps)
             for a in range(0, q.shape[1], few)
         ]  # fmt: skip
@@ -73,23 +73,15 @@ def adaptive_round(
 
 @numba.njit(nogil=True, cache=True)
 def _descend(
-    h: Array, d: Array, scale: Array, q: Array, lo: Array, hi: Array, order: Array, pull: Array, sweeps: int
+    h: Array, gradients: Array, scale: Array, q: Array, lo: Array, hi: Array, order: Array, pull: Array, sweeps: int
 ) -> None:
-    """Coordinate descent on ½·wᵀHw − dᵀw, group by group and row by row, in place."""
+    """Coordinate descent on ½·wᵀHw − dᵀw, group by group and row by row, in place; `gradients`: Hw − d at the start."""
     groups, rows, k = q.shape
-    gradient = np.empty(k, np.float32)
     for g in range(groups):
         if not pull[g] > 0:  # the input never moves: nothing to learn from
             continue
         for row in range(rows):
-            s = scale[g, row]
-            for j in range(k):
-                gradient[j] = -d[g, row, j]
-            for i in range(k):
-                w = q[g, row, i] * s
-                if w != 0:
-                    for j in range(k):
-                        gradient[j] += w * h[g, i, j]
+            s, gradient = scale[g, row], gradients[g, row]
             for _ in range(sweeps):
                 moved = False
                 for i in order[g]:
