@@ -204,7 +204,7 @@ TOOLS: dict[str, Run] = {
     "fewbit-w4-fast": run_fewbit(effort="fast", **W4),
     "fewbit-w4-default": run_fewbit(effort="default", **W4),
     "fewbit-w4-best": run_fewbit(effort="best", **W4),
-    "fewbit-agreement": run_fewbit(min_agreement=0.97),
+    "fewbit-agreement": run_fewbit(min_agreement=0.97, time_limit=240),
     "ort-minmax": run_ort("MinMax"),
     "ort-entropy": run_ort("Entropy"),
     "ort-percentile": run_ort("Percentile"),
