@@ -94,7 +94,7 @@ def test_a_search_of_something_else_is_refused(
     assert done.code == 1 and "q.onnx.search.plan.json belongs to another network, other data or other" in done.err
     shutil.copy(files / "net.onnx", tmp_path / "d.npz")
     words[words.index("--data") + 1] = files / "bare.npz"
-    assert "delete it to start over" in cli(*words, *limit).err
+    assert "to start over" in cli(*words, *limit).err
 
 
 # -- interruptions --------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ HELPS: dict[str, tuple[Callable[[], tuple[Model, Any]], dict[str, Any], float, s
     "equalization": (
         lambda: (separable(), normal(SAMPLES, 3, 8, 8)), {"quantize_granularity": "tensor-wise"}, 10, "2 places",
     ),
-    "range_search": (unread, {}, 6, "1 ranges changed, 1 layers, each by itself"),
+    "range_search": (unread, {}, 5, "1 ranges changed, 1 layers, each by itself"),
     "weight_range": (lambda: (gemm(heavy()), normal(SAMPLES, 128)), {"weight_bit_num": 3}, 2, "1 layers, each"),
     "adaptive_rounding": (lambda: (gemm(), few_directions()), W4, 8, "1 layers, each by itself"),
     "bias_correction": (lambda: (gemm(), 5 + normal(SAMPLES, 16)), W4, 8, "1 layers, each by itself"),
@@ -161,7 +161,7 @@ def test_it_is_refused_where_it_cannot(name: str, index: int) -> None:
     build, words, says = CANNOT[name][index]
     _, plan, found, (told,) = tried(*build(), name, **words)
     assert found == plan and not told.kept and says in told.note
-    assert told.gain < 1 and "dropped" in str(told)
+    assert told.gain < 1 and ("dropped" in str(told) or str(told).endswith(told.note))
 
 
 def test_a_correction_that_overfits_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_nothing_is_fitted_to_held_out_samples_and_nothing_judged_on_others(
         held.extend(row.tobytes() for b in trial.held for row in b.feeds["x"])
         trial.open = judged(trial.open)
         fit = [row.tobytes() for b in words["fit"] for row in b.feeds["x"]]
-        assert not set(fit) & set(held) and len(fit) >= 24
+        assert not set(fit) & set(held) and len(fit) >= 16
         plain(self, **{**words, "open": fitted(words["open"])})
 
     class Practice(Trial):
@@ -250,9 +250,9 @@ def test_data_and_network_are_left_as_they_were() -> None:
 def test_too_few_samples_are_told() -> None:
     x = 5 + normal(1, 16)
     _, _, _, told = tried(gemm(), x, "bias_correction", **W4)
-    assert "too few samples to hold any out" in told[0].note
-    _, _, _, told = tried(gemm(), 5 + normal(2, 16), "bias_correction", **W4)
-    assert "too few" not in told[0].note
+    assert "not tried: 8 samples or more are needed" in told[0].note and "there are 1" in told[0].note
+    _, _, _, told = tried(gemm(), 5 + normal(8, 16), "bias_correction", **W4)
+    assert "not tried" not in told[0].note
 
 
 # -- effort, time, modes ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from fewbit import __version__
 from fewbit.api.common import Data, Progress, as_source, cores, opener, settings, target_named
-from fewbit.api.samples import HELD, Remember, slices
+from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned
 from fewbit.calib import CalibrationCollector
 from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.plan import Plan
@@ -32,7 +32,7 @@ from fewbit.quantization.static import calibrate as _calibrate
 from fewbit.quantization.trial import Trial
 from fewbit.report.quantized import Quantized
 
-FIT = {"fast": 24, "default": 24, "best": 96}
+FIT = {"fast": 16, "default": 16, "best": 96}
 """Samples that corrections are fitted to, at each effort."""
 
 
@@ -113,7 +113,7 @@ def remember(source: DataSource, config: QuantConfig) -> Remember:
 
 def room(config: QuantConfig) -> int:
     """Samples that corrections need."""
-    return FIT[config.effort] + HELD if any_wanted(config) else 0
+    return max(FIT[config.effort], HELD) + HELD if any_wanted(config) else 0
 
 
 def correct(
@@ -161,6 +161,9 @@ def corrected(
 ) -> tuple[Plan, tuple[Correction, ...]]:
     """`correct` with kept samples instead of data."""
     parts = slices(batches, held, free_batch(model))
+    if samples_in(batches) < LEAST or parts.note:
+        note = f"not tried: {LEAST} samples or more are needed to fit and to judge, in two batches or more"
+        return plan, (Correction("corrections", False, 0.0, 0.0, 0.0, f"{note}; there are {samples_in(batches)}"),)
     target = target_named(plan.target)
 
     def emit(p: Plan) -> Model:
@@ -174,7 +177,7 @@ def corrected(
         model=model,
         config=config,
         target=target,
-        fit=parts.fit,
+        fit=thinned(parts.fit, FIT[config.effort]),
         trial=Trial(model, parts.held, opener(plan.target, workers or cores()), emit),
         open=opener("onnxruntime", workers or cores()),
         emit=emit,
@@ -182,10 +185,7 @@ def corrected(
         deadline=deadline,
         say=say or (lambda what, done, of: None),
     )
-    found, told = _correct(plan, setting)
-    if told and parts.note:
-        told = (replace(told[0], note="; ".join(filter(None, (told[0].note, parts.note)))), *told[1:])
-    return found, told
+    return _correct(plan, setting)
 
 
 class Kept:

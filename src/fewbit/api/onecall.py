@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
-from fewbit.api.making import FIT, Kept, calibrate, corrected, emit, emitted, free_batch, make_plan, room
-from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, Remember, slices
+from fewbit.api.making import Kept, calibrate, corrected, emit, emitted, free_batch, make_plan, room
+from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, samples_in, slices
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets
 from fewbit.core.plan import Plan
@@ -32,7 +32,7 @@ from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, any_wanted
 from fewbit.quantization.static import calibrate as _calibrate
 from fewbit.report.quantized import Quantized
-from fewbit.report.summary import summarize
+from fewbit.report.summary import QuantReport, summarize
 from fewbit.report.verify import verify_quantized
 from fewbit.search.budget import search
 from fewbit.search.judge import make_judge
@@ -45,8 +45,11 @@ from fewbit.search.timings import default_cache
 VERIFY_SAMPLES = 16
 """Calibration samples that a quantized network is checked on, if nothing else is at hand."""
 
-CORRECTIONS_SHARE = 0.5
+CORRECTIONS_SHARE = 0.3
 """Of the time limit that corrections may use if a budget is to be searched for after them."""
+
+BEST_TAKES = 20
+"""Times as long as those of default: the corrections of best are left out of a search with less time than that."""
 
 
 def quantize(
@@ -93,8 +96,11 @@ def quantize(
         raise UsageError(
             "ranges are measured on data; give data=, or calib_mode='none' to measure them at run time instead"
         )
+    if (best or state) and not budgets(chosen):
+        raise UsageError("best= and state= are for searches; set a budget, such as min_cosine=0.98, or leave them out")
     given = as_model(model)
     fused = fuse(given)
+    _check_budgets(given, chosen)
     _check_operators(given, fused, chosen)
     source = as_source(random_feeds(given) if data is None else data, given, data_config)
     seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
@@ -123,7 +129,7 @@ def quantize(
 def _room(config: QuantConfig, verify: bool) -> int:
     """Samples to keep."""
     if budgets(config):
-        return FIT[config.effort] + HELD_FOR_BUDGETS
+        return 2 * HELD_FOR_BUDGETS
     if any_wanted(config):
         return room(config)
     return VERIFY_SAMPLES if verify or config.measure else 0
@@ -152,6 +158,7 @@ class _Done:
     corrections: tuple[Correction, ...] = ()
     measured: Measured | None = None
     found: Found | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -217,8 +224,9 @@ class _Job:
         end = self.end
         if end is not None and budgets(self.config):
             end = time.monotonic() + CORRECTIONS_SHARE * max(0.0, end - time.monotonic())
+        start = time.monotonic()
         found = self._correct(plan, self.config, end)
-        return _Done(*found, measured)
+        return _Done(*found, measured, seconds=time.monotonic() - start)
 
     def _correct(self, plan: Plan, config: QuantConfig, end: float | None) -> tuple[Plan, tuple[Correction, ...]]:
         kept = self.seen.kept()
@@ -232,23 +240,33 @@ class _Job:
         plan = Plan.load(path)
         wanted = replace(make_plan(self.fused, self.config), data=self.seen.digest() or "")
         if any(_identity(plan)[k] != v for k, v in _identity(wanted).items()):
-            raise PlanError(f"{path} belongs to another network, other data or other settings; delete it to start over")
+            raise PlanError(
+                f"{path} belongs to another network, other data or other settings; delete it and {state} to start over"
+            )
         return _Done(replace(plan, config=wanted.config))
 
     def budgeted(self, done: _Done, state: Path | None, best: Path | None) -> _Done:
         """The cheapest plan that meets the budgets."""
         target, kept, wanted = target_named(self.config.target), self.judged_on(), budgets(self.config)
-        rescales = done.plan.rescales
+        if samples_in(self.seen.kept()) < LEAST or slices(self.seen.kept(), self.held, free_batch(self.fused)).note:
+            raise UsageError(
+                f"a budget is judged on samples that nothing was fitted to: {LEAST} samples or more are needed, in two "
+                f"batches or more; there are {samples_in(self.seen.kept())}"
+            )
+        rescales, told = done.plan.rescales, list(done.corrections)
         base = rescaled(self.fused, rescales)
         runs, timed = opener(target.name, self.threads), opener(target.name, 1)
 
         def whole(plan: Plan) -> Plan:
-            return replace(plan, rescales=rescales, model=done.plan.model, config=done.plan.config, data=done.plan.data)
+            kept = tuple(r for r in rescales if not _idle(base, plan, r.value))
+            return replace(plan, rescales=kept, model=done.plan.model, config=done.plan.config, data=done.plan.data)
 
         def emits(plan: Plan) -> Model:
             return emitted(base, replace(plan, rescales=()), target, {})
 
         def rank(plan: Plan) -> list[tuple[str, float, int]]:
+            if not any(o.dtype.kind == "f" for o in base.outputs):
+                return []  # noise cannot be measured; only latency can be asked for
             few = kept[: max(1, HELD // max(1, len(kept[0].names)))]
             told = sensitivity(
                 base, replace(plan, rescales=()), self.config, target, few, runs, emit=emits, left=False,
@@ -263,7 +281,11 @@ class _Job:
 
         def better() -> Plan:
             more = replace(self.config, effort="best", smooth_quant=False, equalization=False)
-            return replace(self._correct(replace(done.plan), more, self.end)[0], rescales=())
+            plan, more_told = self._correct(done.plan, more, self.end)
+            told.extend(replace(c, name=f"{c.name} (best)") for c in more_told)
+            return replace(plan, rescales=())
+
+        in_time = self.end is None or self.end - time.monotonic() > BEST_TAKES * done.seconds
 
         start, data, count = replace(done.plan, rescales=()), self.seen.digest() or "", itertools.count(1)
         found = search(
@@ -274,7 +296,7 @@ class _Job:
             wanted,
             rank=rank,
             judge=make_judge(self.fused, kept, runs, emits, latency=timed if "max_latency" in wanted else None),
-            wider=[better] if self.config.effort == "default" else [],
+            wider=[better] if self.config.effort == "default" and in_time else [],
             calibrate=ranges,
             save=(lambda plan, figures: emit(self.fused, whole(plan), {}).save(best)) if best else None,
             state=state,
@@ -285,7 +307,7 @@ class _Job:
         if state is not None and (found.met or found.in_time):
             State(state, search_key(start, wanted, data)).remove()
             _start_plan(state).unlink(missing_ok=True)
-        return replace(done, plan=whole(found.plan), found=found)
+        return replace(done, plan=whole(found.plan), found=found, corrections=tuple(told))
 
     def report(self, out: Quantized, done: _Done, verify: bool) -> Any:
         """What it gave and what it cost."""
@@ -294,6 +316,7 @@ class _Job:
             "measured": done.measured.note if done.measured else "",
             "budget": done.found.note if done.found else "",
             "budget_met": done.found.met if done.found else None,
+            "figures": asdict(done.found.figures) if done.found else {},
         }
         if not verify:
             made = summarize(done.plan, self.fused, out, size_float=self.given.nbytes)
@@ -303,7 +326,38 @@ class _Job:
             made = verify_quantized(
                 self.given, out, done.plan, first, open_, fused=rescaled(self.fused, done.plan.rescales)
             )
-        return replace(made, **told)
+        return replace(made, **told, warnings=(*made.warnings, *self._doubts(made, done)))
+
+    def _doubts(self, made: QuantReport, done: _Done) -> Iterator[str]:
+        """What a met budget does not promise."""
+        if done.found is None:
+            return
+        samples, limit = done.found.figures.samples, self.config.max_latency
+        if samples < LEAST_HELD:
+            yield f"the budget was judged on {samples} samples; on others it may not be met. Hand more data"
+        if limit is not None and made.latency is not None and done.found.met and made.latency.ratio > limit:
+            yield (
+                f"latency was {done.found.figures.latency:.2f} of float in the search and is {made.latency.ratio:.2f} "
+                f"now: the budget of {limit:g} lies within what timings differ by"
+            )
+
+
+def _idle(model: Model, plan: Plan, value: str) -> bool:
+    """Whether a rescale is a Mul of its own that only float layers read: it would cost and change nothing."""
+    out = model.values().get(f"{value}.rescaled")
+    if out is None:
+        return False
+    return not any((n := plan.nodes.get(str(u.node.name))) is not None and n.quantized for u in out.uses())
+
+
+def _check_budgets(model: Model, config: QuantConfig) -> None:
+    """Refuse at once what no search could measure."""
+    asked = [b for b in ("min_sqnr", "min_cosine") if b in budgets(config)]
+    if asked and not any(o.dtype.kind == "f" for o in model.outputs):
+        names = ", ".join(o.name for o in model.outputs)
+        raise UsageError(
+            f"{asked[0]} is about floating-point outputs; those of this network ({names}) hold whole numbers"
+        )
 
 
 def _check_operators(given: Model, fused: Model, config: QuantConfig) -> None:

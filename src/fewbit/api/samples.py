@@ -63,6 +63,13 @@ class Remember:
         return [self._kept[i] for i in sorted(self._kept)]
 
 
+LEAST = 8
+"""Samples below which nothing is fitted: too few are left to tell what helped."""
+
+LEAST_HELD = 16
+"""Samples held out below which the judgement of a budget is said to be uncertain."""
+
+
 @dataclass(frozen=True)
 class Slices:
     """Kept samples in two parts. `note`: why nothing could be held out; "" if something was."""
@@ -89,6 +96,18 @@ def slices(batches: Sequence[Batch], held: int, free: bool) -> Slices:
     count = max(1, min(-(-held // size), len(whole) // 2))
     out = {round((i + 0.5) * len(whole) / count - 0.5) for i in range(count)}
     return Slices([b for i, b in enumerate(whole) if i not in out], [b for i, b in enumerate(whole) if i in out])
+
+
+def samples_in(batches: Sequence[Batch]) -> int:
+    """How many samples there are."""
+    return sum(max(1, len(b.names)) for b in batches)
+
+
+def thinned(batches: Sequence[Batch], samples: int) -> list[Batch]:
+    """About so many samples of these, spread over them."""
+    total = samples_in(batches)
+    count = len(batches) if total <= samples else max(1, round(len(batches) * samples / total))
+    return [batches[round(i * len(batches) / count)] for i in range(count)]
 
 
 def _halves(batch: Batch) -> list[Batch]:

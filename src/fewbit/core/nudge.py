@@ -41,6 +41,10 @@ def unpack_nudges(text: str, shape: tuple[int, ...], what: str) -> NDArray[np.in
         data = unzip.decompress(base64.b64decode(text, validate=True), count + 1)  # never more than the weight has
     except (binascii.Error, ValueError, zlib.error) as e:
         raise PlanError(f"{what}: its nudges are damaged ({e}); calibrate again") from None
+    if not unzip.eof and len(data) == count:  # the end may not have been asked for yet
+        data += unzip.decompress(unzip.unconsumed_tail, 1)
+    if len(data) == count and (not unzip.eof or unzip.unused_data):
+        raise PlanError(f"{what}: its nudges are damaged (the end is missing, or something follows); calibrate again")
     if len(data) != count:
         raise PlanError(f"{what}: its nudges are for another number of weights than {count}; calibrate again")
     return np.frombuffer(data, np.int8).reshape(shape)

@@ -73,6 +73,8 @@ def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str]) ->
     shift = np.asarray(verdict.bias, np.float64)
     if shift.size != _channels(node):
         raise PlanError(f"layer {node.name!r} has {_channels(node)} channels; the plan holds {shift.size} for its bias")
+    if not np.isfinite(shift.astype(np.float32)).all():
+        raise PlanError(f"layer {node.name!r}: the plan holds a bias that float32 cannot hold")
     holder, index = place
     new = len(holder.inputs) <= index or holder.inputs[index] is None
     name = model.fresh(f"{node.name}_bias" if new else str(holder.inputs[index].name), taken)  # type: ignore[union-attr]

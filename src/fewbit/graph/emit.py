@@ -88,6 +88,10 @@ def check_fits(model: Model, plan: Plan) -> None:
     """Raise PlanError unless every node and value of the plan is in the network, in the part that the plan gives it."""
     nodes, values = {str(n.name): n for n in model.nodes}, model.values()
     for name, n in plan.nodes.items():
+        if n.bias and (not n.quantized or n.absorbed_by):
+            raise PlanError(
+                f"the plan corrects the bias of layer {name!r}, which is not integer or merged into another"
+            )
         if not n.quantized:
             continue
         if name not in nodes:
@@ -283,7 +287,11 @@ def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:
         return plain
     if len(v.scale) != plain.scale.size:
         raise PlanError(f"weight {key!r} has {plain.scale.size} scales; the plan holds {len(v.scale)}")
-    return QuantParams(plain.spec, np.asarray(v.scale, np.float32).reshape(plain.scale.shape), plain.zero_point)
+    with np.errstate(over="ignore", under="ignore"):
+        scale = np.asarray(v.scale, np.float32).reshape(plain.scale.shape)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise PlanError(f"weight {key!r}: the plan holds a scale that float32 cannot hold")
+    return QuantParams(plain.spec, scale, plain.zero_point)
 
 
 def integers(plan: Plan, key: str, weight: NDArray[Any], params: QuantParams) -> NDArray[Any]:

@@ -84,6 +84,8 @@ class Correction:
         return self.after - self.before
 
     def __str__(self) -> str:
+        if self.note.startswith(("not tried", "nothing to do")):
+            return f"{self.name}: {self.note}"
         what = f"{self.gain:+.1f} dB, {'kept' if self.kept else 'dropped'}, {self.seconds:.1f} s"
         return f"{self.name}: {what}{'; ' if self.note else ''}{self.note}"
 

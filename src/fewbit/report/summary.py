@@ -51,7 +51,8 @@ class QuantReport:
         warnings: what else the user should know.
         corrections: what was tried to make rounding hurt less, in order.
         measured: what smart mode found by timing; "" if it went by the table.
-        budget: how the search for a budget ended; "" without one. budget_met: whether it was met.
+        budget: how the search for a budget ended; "" without one. budget_met: whether it was met. figures: of the plan
+            that it found, see `fewbit.search.figures`.
     """
 
     target: str
@@ -73,6 +74,7 @@ class QuantReport:
     measured: str = ""
     budget: str = ""
     budget_met: bool | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -166,7 +168,8 @@ class QuantReport:
         if not self.quantized or not (self.off or over) or self.config.get("calib_mode") == "none":
             return []  # without data there is nothing to correct or to judge by
         found = []
-        if self.config.get("effort", "default") != "best":
+        nan = self.cosine is not None and math.isnan(self.cosine)
+        if self.config.get("effort", "default") != "best" and self.budget_met is None and not nan:
             found.append("try all corrections, which takes minutes: effort = best")
         if not asked:
             found.append(f"keep as many layers float as it takes, and no more: min_cosine = {LEAST_COSINE}")
