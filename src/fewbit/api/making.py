@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from fewbit import __version__
 from fewbit.api.common import Data, Progress, as_source, cores, opener, settings, target_named
-from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned
+from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned, too_few
 from fewbit.calib import CalibrationCollector
 from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.plan import Plan
@@ -29,6 +28,7 @@ from fewbit.quantization.correct import Correction, Say, Setting, any_wanted
 from fewbit.quantization.correct import correct as _correct
 from fewbit.quantization.plan import make_plan as _make_plan
 from fewbit.quantization.static import calibrate as _calibrate
+from fewbit.quantization.static import free_batch
 from fewbit.quantization.trial import Trial
 from fewbit.report.quantized import Quantized
 
@@ -97,7 +97,7 @@ def calibrate(
         source,
         open_stream,
         configure(QuantConfig, None, **plan.config),
-        workers=workers or min(8, os.cpu_count() or 1),
+        workers=workers or min(8, cores()),
         collector=collector,
         checkpoint=Path(checkpoint) if checkpoint else None,
         data_key=f"{source.digest()} {config}" if checkpoint else "",
@@ -161,17 +161,13 @@ def corrected(
 ) -> tuple[Plan, tuple[Correction, ...]]:
     """`correct` with kept samples instead of data."""
     parts = slices(batches, held, free_batch(model))
-    if samples_in(batches) < LEAST or parts.note:
+    if too_few(batches, parts):
         note = f"not tried: {LEAST} samples or more are needed to fit and to judge, in two batches or more"
         return plan, (Correction("corrections", False, 0.0, 0.0, 0.0, f"{note}; there are {samples_in(batches)}"),)
     target = target_named(plan.target)
 
     def emit(p: Plan) -> Model:
         return emitted(model, p, target, {})
-
-    def ranges(network: Model, p: Plan) -> Plan:
-        whole = replace(config, num_calib_batches=None)
-        return _calibrate(network, p, Kept(batches), open_stream, whole, workers=workers or min(8, cores()))
 
     setting = Setting(
         model=model,
@@ -181,11 +177,19 @@ def corrected(
         trial=Trial(model, parts.held, opener(plan.target, workers or cores()), emit),
         open=opener("onnxruntime", workers or cores()),
         emit=emit,
-        calibrate=ranges,
+        calibrate=lambda network, p: calibrated(network, p, config, batches, workers),
         deadline=deadline,
         say=say or (lambda what, done, of: None),
     )
     return _correct(plan, setting)
+
+
+def calibrated(
+    model: Model, plan: Plan, config: QuantConfig, batches: Sequence[Batch], workers: int | None = None
+) -> Plan:
+    """The plan with ranges measured on all samples at hand; model: the float network that its ranges are about."""
+    whole = replace(config, num_calib_batches=None)
+    return _calibrate(model, plan, Kept(batches), open_stream, whole, workers=workers or min(8, cores()))
 
 
 class Kept:
@@ -197,11 +201,6 @@ class Kept:
     def iterate(self, start: int = 0) -> Iterator[Batch]:
         """Those from `start` on."""
         yield from self.batches[start:]
-
-
-def free_batch(model: Model) -> bool:
-    """Whether every input takes any number of samples."""
-    return all(i.shape and not isinstance(i.shape[0], int) for i in model.inputs)
 
 
 def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | None = None) -> Quantized:

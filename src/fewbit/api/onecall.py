@@ -1,8 +1,9 @@
 """`quantize`: all steps in one call.
 
-load → fuse → plan ─┬─ calibrate ─┬─ correct ─┬─ emit → verify
-measure: ───┘  budgets: ──────────────┘
-plan for all legal layers, timed      the cheapest plan that meets them
+load → fuse → plan → calibrate → [measure] → [correct] → [budgets] → emit → verify
+
+measure    a plan for all legal layers is calibrated, and what pays by the clock is kept of it
+budgets    the cheapest plan that meets them
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
-from fewbit.api.making import Kept, calibrate, corrected, emit, emitted, free_batch, make_plan, room
-from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, samples_in, slices
+from fewbit.api.making import calibrate, calibrated, corrected, emit, emitted, make_plan, room
+from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, Slices, samples_in, slices, too_few
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets
 from fewbit.core.plan import Plan
 from fewbit.core.timing import clock_for
 from fewbit.data import Batch
 from fewbit.engines import engine_version, random_feeds
-from fewbit.engines.onnxruntime_stream import open_stream
 from fewbit.errors import FewbitWarning, PlanError, UsageError
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, any_wanted
-from fewbit.quantization.static import calibrate as _calibrate
+from fewbit.quantization.static import free_batch
 from fewbit.report.quantized import Quantized
 from fewbit.report.summary import QuantReport, summarize
 from fewbit.report.verify import verify_quantized
@@ -183,12 +183,13 @@ class _Job:
         """Samples to hold out."""
         return HELD_FOR_BUDGETS if budgets(self.config) else HELD
 
+    def parts(self) -> Slices:
+        """What was kept of the data, in two."""
+        return slices(self.seen.kept(), self.held, free_batch(self.fused))
+
     def judged_on(self) -> list[Batch]:
         """Samples that nothing is fitted to, but for ranges; without corrections any will do."""
-        kept = self.seen.kept()
-        if any_wanted(self.config) or budgets(self.config):
-            return slices(kept, self.held, free_batch(self.fused)).held
-        return kept
+        return self.parts().held if any_wanted(self.config) or budgets(self.config) else self.seen.kept()
 
     def measured(self, ranges: Callable[[Plan], Plan]) -> tuple[Plan, Measured | None]:
         """A calibrated plan; with `measure`, of what was timed to pay."""
@@ -247,13 +248,13 @@ class _Job:
 
     def budgeted(self, done: _Done, state: Path | None, best: Path | None) -> _Done:
         """The cheapest plan that meets the budgets."""
-        target, kept, wanted = target_named(self.config.target), self.judged_on(), budgets(self.config)
-        if samples_in(self.seen.kept()) < LEAST or slices(self.seen.kept(), self.held, free_batch(self.fused)).note:
+        target, parts, wanted = target_named(self.config.target), self.parts(), budgets(self.config)
+        if too_few(self.seen.kept(), parts):
             raise UsageError(
                 f"a budget is judged on samples that nothing was fitted to: {LEAST} samples or more are needed, in two "
                 f"batches or more; there are {samples_in(self.seen.kept())}"
             )
-        rescales, told = done.plan.rescales, list(done.corrections)
+        kept, rescales, told = parts.held, done.plan.rescales, list(done.corrections)
         base = rescaled(self.fused, rescales)
         runs, timed = opener(target.name, self.threads), opener(target.name, 1)
 
@@ -274,11 +275,6 @@ class _Job:
             )  # fmt: skip
             return [(x.node, 10 ** (-x.alone / 10), x.macs) for x in told.layers]
 
-        def ranges(plan: Plan) -> Plan:
-            return _calibrate(
-                base, plan, Kept(self.seen.kept()), open_stream, replace(self.config, num_calib_batches=None)
-            )
-
         def better() -> Plan:
             more = replace(self.config, effort="best", smooth_quant=False, equalization=False)
             plan, more_told = self._correct(done.plan, more, self.end)
@@ -297,7 +293,7 @@ class _Job:
             rank=rank,
             judge=make_judge(self.fused, kept, runs, emits, latency=timed if "max_latency" in wanted else None),
             wider=[better] if self.config.effort == "default" and in_time else [],
-            calibrate=ranges,
+            calibrate=lambda plan: calibrated(base, plan, self.config, self.seen.kept(), self.threads),
             save=(lambda plan, figures: emit(self.fused, whole(plan), {}).save(best)) if best else None,
             state=state,
             key=data,

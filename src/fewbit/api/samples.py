@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fewbit.data import Batch, DataSource
+from fewbit.quantization.linear import size_of
 
 MOST_BYTES = 256 * 2**20
 
@@ -100,7 +101,12 @@ def slices(batches: Sequence[Batch], held: int, free: bool) -> Slices:
 
 def samples_in(batches: Sequence[Batch]) -> int:
     """How many samples there are."""
-    return sum(max(1, len(b.names)) for b in batches)
+    return sum(map(size_of, batches))
+
+
+def too_few(batches: Sequence[Batch], parts: Slices) -> bool:
+    """Whether kept samples do not suffice to fit to some of them and to judge on others."""
+    return samples_in(batches) < LEAST or bool(parts.note)
 
 
 def thinned(batches: Sequence[Batch], samples: int) -> list[Batch]:

@@ -106,6 +106,11 @@ def agreement(ref_logits: ArrayLike, logits: ArrayLike) -> float:
     return float(np.mean(a.argmax(-1) == b.argmax(-1)))
 
 
+def class_like(x: NDArray[Any]) -> bool:
+    """Whether an output looks like class scores: floating-point, (samples, classes), perhaps with axes of 1 behind."""
+    return x.dtype.kind == "f" and x.ndim >= 2 and x.shape[1] >= 2 and all(d == 1 for d in x.shape[2:])
+
+
 def top_k_hits(logits: ArrayLike, labels: ArrayLike, k: int = 1) -> int:
     """Number of samples whose label is among the k highest logits; among equal logits the lower class wins.
 

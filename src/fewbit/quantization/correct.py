@@ -28,7 +28,7 @@ from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled, smoothable
 from fewbit.quantization.channels import channel_maxima, watched
 from fewbit.quantization.equalize import equalizable, equalize
-from fewbit.quantization.layerwise import FEW_BITS, Fitting, fit_isolated, fit_sequential
+from fewbit.quantization.layerwise import FEW_BITS, Fitting, fit_isolated, fit_sequential, late
 from fewbit.quantization.linear import linear_layers
 from fewbit.quantization.plan import make_plan
 from fewbit.quantization.ranges import refine, search_ranges, worst_ranges
@@ -115,7 +115,7 @@ class Setting:
 
     def late(self) -> bool:
         """Whether time is up."""
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return late(self.deadline)
 
     def wanted(self, name: str) -> bool:
         """Whether a correction is to be tried."""
@@ -271,11 +271,10 @@ def _in_order(plan: Plan, s: Setting) -> Tried:
 
 
 def _refine(plan: Plan, s: Setting) -> Tried:
-    if s.config.effort == "best":
-        groups = worst_ranges(s.float_model(plan), plan, s.fit, s.open)[:REFINED]
-        practice = Trial(s.model, s.fit[: len(s.trial.held)], s.trial.open, s.emit)
-        if (found := refine(plan, practice.judge, groups, s.late)) is not plan:
-            yield "the whole network decided", found
+    groups = worst_ranges(s.float_model(plan), plan, s.fit, s.open)[:REFINED]
+    practice = Trial(s.model, s.fit[: len(s.trial.held)], s.trial.open, s.emit)
+    if (found := refine(plan, practice.judge, groups, s.late)) is not plan:
+        yield "the whole network decided", found
 
 
 @dataclass(frozen=True)

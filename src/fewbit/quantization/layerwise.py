@@ -83,7 +83,7 @@ def fit_isolated(
         deadline: of time.monotonic(); what is not fitted by then stays as it is.
     """
     for group in _by_memory(linear_layers(model, plan), fitting):
-        if _late(deadline):
+        if late(deadline):
             break
         plan = _corrected(plan, _moments(model, plan, group, batches, open, fitting), fitting)
     return plan
@@ -145,13 +145,11 @@ def fit_sequential(
     for part in _by_memory(layers, fitting, rows=sum(map(size_of, batches)) * fitting.places):
         kept = _rows(model, part, batches, open, fitting)
         for level in _levels(model, part):
-            if _late(deadline):
+            if late(deadline):
                 return plan
             found = [Moments(layer, fitting.full(layer)) for layer in level]
-            inputs = {layer.name: "" for layer in level}
             integer = emit(plan)
-            for name in inputs:
-                inputs[name] = str(integer.node(name).inputs[0].name)  # type: ignore[union-attr]
+            inputs = {x.name: str(integer.node(x.name).inputs[0].name) for x in level}  # type: ignore[union-attr]
             runner = open(part_for(integer, list(dict.fromkeys(inputs.values()))))
             for i, batch in enumerate(batches):
                 seen = {**batch.feeds, **runner.run(batch.feeds)}
@@ -213,7 +211,8 @@ def _by_memory(layers: Sequence[Linear], fitting: Fitting, rows: int = 0) -> Ite
         yield group
 
 
-def _late(deadline: float | None) -> bool:
+def late(deadline: float | None) -> bool:
+    """Whether a deadline of time.monotonic() has passed."""
     return deadline is not None and time.monotonic() > deadline
 
 

@@ -141,6 +141,11 @@ def part_for(model: Model, names: list[str]) -> Model:
     return copy
 
 
+def free_batch(model: Model) -> bool:
+    """Whether every input takes any number of samples."""
+    return all(i.shape and not isinstance(i.shape[0], int) for i in model.inputs)
+
+
 def _result(seen: Observer, group: str) -> tuple[float, float]:
     lo, hi = seen.result()
     assert math.isfinite(lo) and math.isfinite(hi), group
@@ -155,7 +160,7 @@ class _Job:
     ) -> None:
         self.observed, self.runner, self.config, self.plan = observed, runner, config, plan
         self.inputs = {i.name for i in model.inputs}
-        self.free_batch = all(i.shape and not isinstance(i.shape[0], int) for i in model.inputs)
+        self.free_batch = free_batch(model)
         self.pool = [_Worker(self._observers()) for _ in range(max(1, workers))]
         self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self.bytes_per_sample = 0

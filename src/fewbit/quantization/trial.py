@@ -21,6 +21,7 @@ from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
 from fewbit.graph.model import Model
+from fewbit.quantization.linear import size_of
 
 Array = NDArray[Any]
 
@@ -78,7 +79,7 @@ class Trial:
         sums = {name: ErrorSums() for name in self.truth[0]}
         noise: list[Array] = []
         for batch, truth in zip(self.held, self.truth, strict=True):
-            found, count = runner.run(batch.feeds), max(1, len(batch.names))
+            found, count = runner.run(batch.feeds), size_of(batch)
             each = np.zeros(1)
             for name, total in sums.items():
                 r, x = truth[name], found[name]

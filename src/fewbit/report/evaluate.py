@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.core.metrics import paired_flips, top_k_hits, wilson_interval
+from fewbit.core.metrics import class_like, paired_flips, top_k_hits, wilson_interval
 from fewbit.core.runner import Runner
 from fewbit.core.tables import frame, number, pairs, percent, plain
 from fewbit.data.base import Batch
@@ -208,7 +208,7 @@ def pick_output(answers: Mapping[str, Array], wish: str | None = None) -> str:
     """
     if wish is not None and wish not in answers:
         raise unknown("output", wish, answers)
-    fit = [name for name, x in answers.items() if _class_like(x) and wish in (None, name)]
+    fit = [name for name, x in answers.items() if class_like(x) and wish in (None, name)]
     if fit:
         return fit[0]
     shown = ", ".join(f"{k} {x.dtype}{list(x.shape)}" for k, x in answers.items())
@@ -217,11 +217,6 @@ def pick_output(answers: Mapping[str, Array], wish: str | None = None) -> str:
         f"{which} like class scores, which are floating-point of shape (samples, classes); the outputs are {shown}. "
         "evaluate is for classifiers; compare works for every network"
     )
-
-
-def _class_like(x: Array) -> bool:
-    """(N, C), also with axes of length 1 behind."""
-    return x.dtype.kind == "f" and x.ndim >= 2 and x.shape[1] >= 2 and all(d == 1 for d in x.shape[2:])
 
 
 def _scores(answers: Mapping[str, Array], output: str) -> Array:

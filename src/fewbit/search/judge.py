@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.core.metrics import ErrorSums, top_k_hits
+from fewbit.core.metrics import ErrorSums, class_like, top_k_hits
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Feeds, Runner
 from fewbit.core.timing import Clock, in_turns, ratio, runs_in_a_slice
@@ -76,7 +76,7 @@ def make_judge(
     if not batches:
         raise EmptyData("there is no held-out batch to judge quantized networks on; hand more samples")
     before = _answers(open(float_model), batches)
-    scores = next((name for name, x in before[0].items() if _class_like(x)), None)
+    scores = next((name for name, x in before[0].items() if class_like(x)), None)
     macs = counted_macs(float_model, batches[0], open)
     timed = latency(float_model) if latency is not None else None
 
@@ -120,11 +120,6 @@ def _worst(before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, A
     return (math.nan if any(map(math.isnan, sqnr)) else min(sqnr)), (
         math.nan if any(map(math.isnan, cosine)) else min(cosine)
     )
-
-
-def _class_like(x: Array) -> bool:
-    """Class scores: floating-point, (samples, classes), perhaps with axes of length 1 behind."""
-    return x.dtype.kind == "f" and x.ndim >= 2 and x.shape[1] >= 2 and all(d == 1 for d in x.shape[2:])
 
 
 def _count(
