@@ -177,6 +177,7 @@ class DataConfig:
     normalize_std: tuple[float, ...] = _say((), "divides every pixel after that, one number a channel")
     resize_width: int | None = _say(None, "width to resize to before cropping")
     resize_height: int | None = _say(None, "height to resize to before cropping")
+    resize_shorter: int | None = _say(None, "shorter edge to resize to, keeping the aspect, before cropping")
     resize_method: str = _word("LINEAR", RESIZES, "interpolation")
     center_crop_width: int | None = _say(None, "width to cut from the centre after resizing")
     center_crop_height: int | None = _say(None, "height to cut from the centre after resizing")
@@ -199,6 +200,18 @@ class DataConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be numbers, one a channel")
         if any(s == 0 for s in self.normalize_std):
             raise ConfigError(f"normalize_std is {self.normalize_std}; it divides, so no number may be 0")
+        _whole(self, "resize_shorter", 1, optional=True)
+        if self.resize_shorter and self.resize_width:
+            raise ConfigError(
+                "resize_shorter keeps the aspect, resize_width and resize_height set it; give one of them"
+            )
+        if self.resize_shorter and self.center_crop_width and self.center_crop_height:
+            least = min(self.center_crop_width, self.center_crop_height)
+            if least > self.resize_shorter:
+                raise ConfigError(
+                    f"the centre crop {self.center_crop_width}x{self.center_crop_height} is larger than images "
+                    f"whose shorter edge is {self.resize_shorter}; resize_shorter must be {least} or more"
+                )
         if self.resize_width and self.center_crop_width:
             assert self.resize_height and self.center_crop_height
             if self.center_crop_width > self.resize_width or self.center_crop_height > self.resize_height:

@@ -143,11 +143,11 @@ def test_missing_path_object(tmp_path):
         open_data(tmp_path / "gone.npy", VECTOR)
 
 
-@pytest.mark.parametrize("name", ["a.rec", "a.csv", "photo.png", "data"])
+@pytest.mark.parametrize("name", ["a.tar", "a.csv", "photo.png", "data"])
 def test_unknown_kind_of_file(name, tmp_path):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(
-        DataError, match=r"is a file of an unknown kind '.*'; data may be a folder of images .*an \.npy or"
+        DataError, match=r"is a file of an unknown kind '.*'; data may be a folder of images .*an \.npy, \.npz or"
     ):
         open_data(str(tmp_path / name), VECTOR)
 

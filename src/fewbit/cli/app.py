@@ -11,7 +11,8 @@ from typer.core import TyperCommand
 from fewbit import __version__
 
 VERBS = (
-    "quantize", "calibrate", "apply", "compare", "sensitivity", "evaluate", "benchmark", "inspect", "targets", "demo",
+    "quantize", "calibrate", "apply", "compare", "sensitivity", "evaluate", "benchmark", "inspect", "targets",
+    "records", "demo",
 )  # fmt: skip
 """In the order of use, which is the order in the help."""
 

@@ -4,6 +4,7 @@
            → resize → centre crop → (x - mean) / std → NCHW or NHWC
 
 Sizes left out are the model's: with neither resize nor crop configured, the image is resized straight to H x W.
+With `resize_shorter` the aspect is kept, and the crop is the model's size: 500 x 375, shorter 256 → 341 x 256 → crop.
 Shrinking averages over the pixels that are left out (LINEAR and CUBIC), as Pillow does it.
 """
 
@@ -13,11 +14,11 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fewbit.config import DataConfig
 from fewbit.data.base import Array
@@ -45,6 +46,7 @@ class ImageRecipe:
 
     colour: str
     resize: Size | None
+    shorter: int | None
     crop: Size | None
     method: Image.Resampling
     mean: NDArray[np.float32]
@@ -78,7 +80,8 @@ def image_recipe(slot: Slot, config: DataConfig) -> ImageRecipe:
     if slot.dtype.kind in "iub" and slot.dtype.itemsize == 1 and slot.dtype != np.uint8:
         raise ConfigError(f"{slot} cannot hold pixels, which are 0 … 255; hand {slot.dtype} arrays instead")
     method = METHODS[config.resize_method]
-    return ImageRecipe(config.image_to_format, resize, crop, method, mean, std, layout, slot.dtype)
+    shorter = config.resize_shorter
+    return ImageRecipe(config.image_to_format, resize, shorter, crop, method, mean, std, layout, slot.dtype)
 
 
 def _layout(slot: Slot, config: DataConfig) -> str:
@@ -98,11 +101,18 @@ def _sizes(slot: Slot, config: DataConfig, width: object, height: object) -> tup
     crop = None
     if config.center_crop_width and config.center_crop_height:
         crop = (config.center_crop_width, config.center_crop_height)
+    shorter = config.resize_shorter
     final = crop or resize
     if final is None:
         if not (isinstance(width, int) and isinstance(height, int)):
-            raise ConfigError(f"{slot} does not fix height and width; give resize_width and resize_height")
-        return (width, height), None
+            pair = "center_crop" if shorter else "resize"
+            raise ConfigError(f"{slot} does not fix height and width; give {pair}_width and {pair}_height")
+        if shorter and min(width, height) > shorter:
+            raise ConfigError(
+                f"{slot} takes images of {width}x{height}, and resize_shorter {shorter} makes them smaller; "
+                f"use {min(width, height)} or more"
+            )
+        return (None, (width, height)) if shorter else ((width, height), None)
     for got, want in zip(final, (width, height), strict=True):
         if isinstance(want, int) and got != want:
             word = "center_crop" if crop else "resize"
@@ -124,23 +134,22 @@ def _channel_numbers(config: DataConfig, field: str, channels: int) -> NDArray[n
     return np.asarray(numbers or (0.0 if field == "normalize_mean" else 1.0,), np.float32)
 
 
-def load_image(path: Path, recipe: ImageRecipe) -> Array:
+def load_image(source: Path | BinaryIO, recipe: ImageRecipe, name: str = "") -> Array:
     """Read one image as a sample, shape `(C, H, W)` or `(H, W, C)`.
+
+    Args:
+        source: a file, or the bytes of one. name: what a message calls it; default: its path.
 
     Raises:
         BadSample: it cannot be decoded, or is smaller than the crop.
     """
-    try:
-        with Image.open(path) as raw:
-            image = _coloured(ImageOps.exif_transpose(raw), recipe.colour)
-    except Image.DecompressionBombError as e:
-        raise BadSample(f"{path} is too large to decode safely: {e}") from e
-    except BROKEN as e:
-        raise BadSample(f"{path} cannot be read as an image: {e}; replace it, or use skip_bad to leave it out") from e
-    if recipe.resize and image.size != recipe.resize:
-        image = image.resize(recipe.resize, recipe.method)
+    name = name or str(source)
+    image = decode_image(source, recipe.colour, name)
+    size = shorter_edge(image.size, recipe.shorter, name) if recipe.shorter else recipe.resize
+    if size and image.size != size:
+        image = image.resize(size, recipe.method)
     if recipe.crop:
-        image = _centre(image, recipe.crop, path)
+        image = _centre(image, recipe.crop, name)
     x: Array = np.asarray(image)
     x = x[:, :, None] if x.ndim == 2 else x
     if recipe.colour == "BGR":
@@ -150,6 +159,22 @@ def load_image(path: Path, recipe: ImageRecipe) -> Array:
     if recipe.layout == "NCHW":
         x = x.transpose(2, 0, 1)
     return np.ascontiguousarray(x, recipe.dtype)
+
+
+def decode_image(source: Path | BinaryIO, colour: str, name: str) -> Image.Image:
+    """Decode an image: upright, 8 bits a channel, in mode RGB or L.
+
+    Raises:
+        BadSample: it cannot be decoded.
+    """
+    try:
+        with Image.open(source) as raw:
+            return _coloured(ImageOps.exif_transpose(raw), colour)
+    except Image.DecompressionBombError as e:
+        raise BadSample(f"{name} is too large to decode safely: {e}") from e
+    except BROKEN as e:
+        why = "it is of no known kind" if isinstance(e, UnidentifiedImageError) else e
+        raise BadSample(f"{name} cannot be read as an image: {why}; replace it, or use skip_bad to leave it out") from e
 
 
 def _coloured(image: Image.Image, colour: str) -> Image.Image:
@@ -175,12 +200,25 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(x / 257).astype(np.uint8))
 
 
-def _centre(image: Image.Image, crop: Size, path: Path) -> Image.Image:
+def shorter_edge(size: Size, shorter: int, name: str) -> Size:
+    """Keep the aspect: the shorter edge becomes this, the longer one is cut to whole pixels, as in MXNet.
+
+    Raises:
+        BadSample: a sliver that would become an image of absurd size.
+    """
+    width, height = size
+    big = (shorter, height * shorter // width) if width < height else (width * shorter // height, shorter)
+    if Image.MAX_IMAGE_PIXELS is not None and big[0] * big[1] > Image.MAX_IMAGE_PIXELS:
+        raise BadSample(f"{name} is {width}x{height}; with resize_shorter {shorter} it would become {big[0]}x{big[1]}")
+    return big
+
+
+def _centre(image: Image.Image, crop: Size, name: str) -> Image.Image:
     (width, height), (w, h) = image.size, crop
     if w > width or h > height:
         raise BadSample(
-            f"{path} is {width}x{height}, smaller than the centre crop {w}x{h}; "
-            "set resize_width and resize_height to enlarge it first, or use skip_bad to leave it out"
+            f"{name} is {width}x{height}, smaller than the centre crop {w}x{h}; "
+            "set resize_width and resize_height or resize_shorter to enlarge it first, or use skip_bad to leave it out"
         )
     left, top = (width - w) // 2, (height - h) // 2
     return image.crop((left, top, left + w, top + h))

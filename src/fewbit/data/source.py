@@ -16,12 +16,13 @@ from fewbit.data.folders import folder_samples, join_samples
 from fewbit.data.function import PATTERN, guarded, load_function, said
 from fewbit.data.indexed import IndexedSource
 from fewbit.data.npy import MemoryTable, open_npy, open_npz
+from fewbit.data.records import record_samples
 from fewbit.data.signature import Signature, Slot, read_signature, to_array
 from fewbit.data.stream import StreamSource
 from fewbit.errors import ConfigError, DataError, unknown
 
 ACCEPTED = (
-    "a folder of images or .bin files, an .npy or .npz file, 'input:folder,input:folder', 'module:function', "
+    "a folder of images or .bin files, an .npy, .npz or .rec file, 'input:folder,input:folder', 'module:function', "
     "a function, a numpy array, a mapping from input names to arrays or folders, or an iterable of arrays, tuples or "
     "mappings"
 )
@@ -92,6 +93,8 @@ def _one_input(path: Path, slot: Slot, signature: Signature, config: DataConfig)
         raise _missing(path)
     if path.is_dir():
         return folder_samples(path, slot, config)
+    if path.suffix.lower() == ".rec":
+        return record_samples(path, slot, config), True
     if path.suffix.lower() != ".npy":
         raise DataError(f"{path} is a file of an unknown kind {path.suffix!r}; data may be {ACCEPTED}")
     alone = Signature((slot,), signature.batch)
@@ -113,7 +116,8 @@ def _refuse_image_settings(config: DataConfig, what: str) -> None:
     for f in fields(config):
         if f.name in IMAGE_FIELDS and getattr(config, f.name) != default_of(f):
             raise ConfigError(
-                f"{f.name} is for images, and {what} is fed as it is; leave it out, or hand a folder of images"
+                f"{f.name} is for images, and {what} is fed as it is; leave it out, "
+                "or hand a folder of images or a .rec file"
             )
 
 
