@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewbit.calib import kernels, make_observer
-from fewbit.calib.histogram import BINS, HALF, GridHistogram, coarsened, exponent
+from fewbit.calib.histogram import BINS, HALF, EntropyObserver, GridHistogram, PlacedHistogram, coarsened, exponent
 from fewbit.core.spec import QuantSpec
 from fewbit.core.threshold import _exact_divergence, entropy_threshold
 
@@ -144,3 +144,43 @@ def test_an_interrupt_leaves_no_counts_behind_for_the_next_value(monkeypatch, rn
     other = GridHistogram()
     other.update(x)
     assert other.counts.sum() == 1000
+
+
+@given(st.lists(st.floats(0.1, 3.9), min_size=1, max_size=4), st.integers(0, 3))
+def test_a_placed_histogram_is_mxnets(scales, order):
+    rng = np.random.default_rng(order)
+    batches = [rng.standard_normal(500).astype(np.float32) * np.float32(s) for s in (1.0, *scales)]
+    first = float(np.abs(batches[0]).max())
+    parts = [PlacedHistogram(first) for _ in range(2)]
+    for i, x in enumerate(batches):
+        parts[(i + order) % 2].update(x)
+    parts[0].merge(parts[1])
+    counts, edges = parts[0].centred()
+    values, step, th = np.concatenate(batches), 2 * first / 8001, first
+    if np.abs(values).max() > first:
+        th += (int((np.abs(values).max() - first) // step) + 1) * step
+    if th > 4 * first:
+        assert counts.sum() == values.size and edges[-1] >= np.abs(values).max()
+        return
+    theirs, _ = np.histogram(values, bins=round(2 * th / step), range=(-th, th))
+    assert counts.size == theirs.size and edges[-1] == pytest.approx(th, rel=1e-9)
+    assert np.abs(np.cumsum(counts) - np.cumsum(theirs)).max() <= 2  # values within rounding of an edge
+
+
+@pytest.mark.parametrize("far", [5.0, 30.0, 1e6])
+def test_values_far_beyond_the_first_batch_coarsen_the_bins(far, rng):
+    seen = PlacedHistogram(1.0)
+    x = rng.uniform(-1, 1, 1000).astype(np.float32)
+    seen.update(x)
+    seen.update(np.array([far, 0], np.float32))
+    counts, edges = seen.centred()
+    assert counts.sum() == 1002 and counts[-1] == 1 and counts.size % 2 == 1 and counts.size < 2**16
+    assert edges[-1] >= far and edges[counts.size // 2] < 0 < edges[counts.size // 2 + 1]
+
+
+def test_a_placed_observer_survives_a_checkpoint(rng):
+    one, two = EntropyObserver(QuantSpec(8)), EntropyObserver(QuantSpec(8))
+    one.place(2.0)
+    one.update(rng.standard_normal(1000).astype(np.float32))
+    two.restore(one.state())
+    assert two.first == 2.0 and two.result() == one.result()

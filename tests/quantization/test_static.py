@@ -56,6 +56,8 @@ def test_the_number_of_workers_changes_nothing(mode: str) -> None:
 def test_the_split_into_batches_changes_nothing(mode: str) -> None:
     x = np.concatenate(normal(4, size=3).arrays)
     splits = [[12], [1] * 12, [5, 4, 3]]
+    if mode == "entropy":  # the first batch says where MXNet's bins lie
+        splits = [[4, 8], [4] + [1] * 8, [4, 5, 3]]
     found = []
     for sizes in splits:
         ends = list(itertools.accumulate(sizes))

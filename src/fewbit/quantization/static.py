@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from fewbit.calib import CalibrationCollector, Observer, make_observer
 from fewbit.calib.collector import collected_ranges, included
+from fewbit.calib.histogram import EntropyObserver
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
@@ -103,8 +104,9 @@ def calibrate(
     job = _Job(model, plan, observed, runner, config, workers)
     keep = Checkpoint(checkpoint, plan, checkpoint_every, data_key) if checkpoint else None
     start = keep.restore(job.pool[0].observers) if keep else 0
+    batches = job.placed(_limited(source, config.num_calib_batches, start), start)
     done, samples = start, 0
-    for done, samples in job.run(_limited(source, config.num_calib_batches, start), start, keep):
+    for done, samples in job.run(batches, start, keep):
         if progress:
             progress(done, samples)
     if not done:
@@ -161,6 +163,7 @@ class _Job:
         self.observed, self.runner, self.config, self.plan = observed, runner, config, plan
         self.inputs = {i.name for i in model.inputs}
         self.free_batch = free_batch(model)
+        self.first: dict[str, float] = {}  # largest magnitude of the first batch, by group
         self.pool = [_Worker(self._observers()) for _ in range(max(1, workers))]
         self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self.bytes_per_sample = 0
@@ -171,8 +174,37 @@ class _Job:
             if group not in made:
                 v = self.plan.values[name]
                 options = {k: getattr(self.config, k) for k in OPTIONS.get(v.calib_mode, ())}
-                made[group] = make_observer(v.calib_mode, v.spec, **options)
+                made[group] = seen = make_observer(v.calib_mode, v.spec, **options)
+                if isinstance(seen, EntropyObserver):
+                    seen.place(self.first.get(group, 0.0))
         return made
+
+    def placed(self, batches: Iterator[Any], start: int) -> Iterator[Any]:
+        """The batches; the first one is run once ahead, for observers whose bins it places."""
+        groups = {g: seen.first for g, seen in self.pool[0].observers.items() if isinstance(seen, EntropyObserver)}
+        if start:  # the checkpoint knows
+            self.first = groups
+        else:
+            ahead = next(batches, None) if groups else None
+            if ahead is None:
+                return batches
+            self.first = self._largest(ahead, groups)
+            batches = chain([ahead], batches)
+        for worker in self.pool[1 if start else 0 :]:
+            worker.observers = self._observers()
+        return batches
+
+    def _largest(self, batch: BatchLike, groups: Collection[str]) -> dict[str, float]:
+        """The largest magnitude of each group in a batch; NaN and infinity are left for counting to complain of."""
+        largest = dict.fromkeys(groups, 0.0)
+        for feeds in self._pieces(batch):
+            outputs = self.runner.run(feeds)
+            for name, group in self.observed.items():
+                if group in largest:
+                    x = feeds[name] if name in self.inputs else outputs[name]
+                    seen = float(max(-x.min(), x.max())) if x.size else 0.0
+                    largest[group] = max(largest[group], seen if math.isfinite(seen) else 0.0)
+        return largest
 
     def run(self, batches: Iterator[Any], start: int, keep: Checkpoint | None) -> Iterator[tuple[int, int]]:
         """Work through the batches; yields (batches, samples) done whenever some are."""
