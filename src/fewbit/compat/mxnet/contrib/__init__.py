@@ -1,0 +1,5 @@
+"""`mx.contrib`."""
+
+from fewbit.compat.mxnet.contrib import quantization
+
+__all__ = ["quantization"]

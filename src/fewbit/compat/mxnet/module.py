@@ -1,0 +1,211 @@
+"""`mx.mod.Module`: bind shapes, set parameters, run batches, and watch every value on the way.
+
+mod = Module(symbol=sym, label_names=None, context=cpu())
+mod.bind(for_training=False, data_shapes=data.provide_data)
+mod.set_params(arg_params, aux_params)
+mod._exec_group.execs[0].set_monitor_callback(collector.collect, monitor_all=True)
+mod.forward(batch, is_train=False)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fewbit.api.common import cores
+from fewbit.compat.mxnet.context import on_cpu
+from fewbit.compat.mxnet.io import DataBatch
+from fewbit.compat.mxnet.metric import EvalMetric, create
+from fewbit.compat.mxnet.ndarray import NDArray, array
+from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, Symbol, network_of, with_params
+from fewbit.engines import open_runner
+from fewbit.errors import UsageError
+from fewbit.frontends.mxnet.layer import OP_KEY
+from fewbit.graph.fuse import fuse
+from fewbit.graph.model import Model
+
+Callback = Callable[..., None]
+
+
+class Module:
+    """A network that runs.
+
+    Args:
+        symbol: float or quantized. data_names, label_names: of its inputs; labels are never fed.
+        context: a CPU.
+    """
+
+    def __init__(
+        self,
+        symbol: Any,
+        data_names: Sequence[str] = ("data",),
+        label_names: Sequence[str] | None = ("softmax_label",),
+        logger: Any = None,
+        context: Any = None,
+        **words: Any,
+    ) -> None:
+        on_cpu(context, what="Module")
+        if isinstance(symbol, PlannedSymbol):
+            raise UsageError("the network has no ranges yet; calibrate it first, with calib_graph")
+        self.symbol, self.data_names = symbol, list(data_names)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._network: Model | None = None
+        self._run: Callable[[dict[str, np.ndarray]], list[np.ndarray]] | None = None
+        self._outputs: list[NDArray] = []
+        self._callback: Callback | None = None
+        self._exec_group = SimpleNamespace(execs=[self])
+
+    def bind(
+        self,
+        data_shapes: Sequence[Any],
+        label_shapes: Sequence[Any] | None = None,
+        for_training: bool = True,
+        **words: Any,
+    ) -> None:
+        """Say the shapes of the inputs: pairs (name, shape)."""
+        if for_training:
+            raise UsageError("for_training is True; fewbit runs trained networks: bind(for_training=False, …)")
+        self._shapes = {str(d[0]): tuple(d[1]) for d in data_shapes}
+
+    def set_params(
+        self,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_missing: bool = False,
+        force_init: bool = True,
+        allow_extra: bool = False,
+    ) -> None:
+        """Give the network its parameters."""
+        if isinstance(self.symbol, QuantizedSymbol):
+            given = {**(arg_params or {}), **(aux_params or {})}
+            self._network = with_params(self.symbol, given, allow_missing=allow_missing, allow_extra=allow_extra)
+        else:
+            self._network = network_of(self.symbol, arg_params, aux_params, self._shapes)
+        self._run = None
+
+    def set_monitor_callback(self, callback: Callback, monitor_all: bool = False) -> None:
+        """Have a function called with every value of every batch from now on: (name, operator, array)."""
+        self._callback, self._run = callback, None
+
+    install_monitor = set_monitor_callback
+
+    def forward(self, data_batch: DataBatch, is_train: bool | None = None) -> None:
+        """Run a batch; `get_outputs` has the results."""
+        if is_train:
+            raise UsageError("is_train is True; fewbit runs trained networks: forward(batch, is_train=False)")
+        names = [i.name for i in self._model().inputs]
+        order = [n for n in self.data_names if n in names] or names
+        self._outputs = [array(o, dtype=o.dtype) for o in self._runner()(feeds_of(data_batch.data, order))]
+
+    def get_outputs(self) -> list[NDArray]:
+        """Outputs of the last batch."""
+        return self._outputs
+
+    def predict(self, eval_data: Any, num_batch: int | None = None, reset: bool = True) -> NDArray | list[NDArray]:
+        """Outputs for all data, padding left out."""
+        if reset:
+            eval_data.reset()
+        parts: list[list[NDArray]] = []
+        for i, batch in enumerate(eval_data):
+            if num_batch is not None and i == num_batch:
+                break
+            self.forward(batch, is_train=False)
+            parts.append([o[: len(o) - batch.pad].view(NDArray) for o in self._outputs])
+        whole = [np.concatenate(column).view(NDArray) for column in zip(*parts, strict=True)]
+        return whole[0] if len(whole) == 1 else whole
+
+    def score(
+        self, eval_data: Any, eval_metric: str | EvalMetric, num_batch: int | None = None, reset: bool = True
+    ) -> list[tuple[str, float]]:
+        """Count a metric over data with labels."""
+        metric = create(eval_metric)
+        metric.reset()
+        if reset:
+            eval_data.reset()
+        for i, batch in enumerate(eval_data):
+            if num_batch is not None and i == num_batch:
+                break
+            self.forward(batch, is_train=False)
+            rows = len(self._outputs[0]) - batch.pad
+            metric.update([batch.label[0][:rows]], [self._outputs[0][:rows]])
+        return [metric.get()]
+
+    def _model(self) -> Model:
+        if self._network is None:
+            raise UsageError("the module has no parameters; call set_params(arg_params, aux_params) before forward")
+        return self._network
+
+    def _runner(self) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+        if self._run is None:
+            network = self._model()
+            raw = isinstance(self.symbol, Symbol)
+            self._run = watched(network, self._callback, raw=raw) if self._callback else plain(network)
+        return self._run
+
+
+def plain(network: Model) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+    """A function that runs a network on all cores."""
+    runner, names = open_runner("onnxruntime", network, threads=cores()), [o.name for o in network.outputs]
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = runner.run(feeds)
+        return [found[n] for n in names]
+
+    return run
+
+
+def watched(
+    network: Model, callback: Callback, *, raw: bool = True
+) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+    """A function that runs a float network and shows every value to a callback.
+
+    What fusing renames is shown as well (`raw`), so that the names of a plan are always among them.
+    """
+    show = _three(callback)
+    networks = [network, *([fuse(network)] if raw else [])]
+    seen: set[str] = set()
+    plans = []
+    for one in networks:
+        ops = {str(v.name): n.metadata_props.get(OP_KEY, n.op_type) for n in one.nodes for v in n.outputs if v.name}
+        ops |= {i.name: "" for i in one.inputs}
+        names = [n for n in ops if n not in seen]
+        seen |= set(names)
+        if names:
+            plans.append((open_runner("onnxruntime", one.with_outputs(names), threads=cores()), names, ops))
+    outputs = [o.name for o in network.outputs]
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for runner, names, ops in plans:
+            values = {**feeds, **runner.run(feeds)}
+            for name in names:
+                if name in values:
+                    show(name, ops[name], array(values[name], dtype=values[name].dtype))
+            found = {**values, **found}
+        return [found[n] for n in outputs]
+
+    return run
+
+
+def _three(callback: Callback) -> Callback:
+    """Callbacks of MXNet 1.x take (name, array)."""
+    try:
+        takes = len(inspect.signature(callback).parameters)
+    except (TypeError, ValueError):
+        takes = 3
+    return callback if takes >= 3 else lambda name, op, arr: callback(name, arr)
+
+
+def feeds_of(data: Sequence[Any], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a batch, in the order of the inputs.
+
+    Raises:
+        UsageError: there are fewer than the network has inputs.
+    """
+    if len(data) < len(names):
+        raise UsageError(f"a batch has {len(data)} arrays; the network has the inputs {', '.join(names)}")
+    return {n: np.ascontiguousarray(a) for n, a in zip(names, data, strict=False)}

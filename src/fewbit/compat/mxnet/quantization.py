@@ -1,0 +1,353 @@
+"""MXNet's functions that quantize, over fewbit: `mxnet.contrib.quantization`.
+
+    quantize_net             one call, Gluon                     quantize_model           one call, symbols
+    quantize_model_onednn    the same with fusion (fewbit always fuses)
+    quantize_graph → run with the collector → calib_graph        step by step
+
+Names, order and defaults of parameters are those of MXNet 2; the spellings of 1.x (`ctx`, `num_calib_examples`,
+`label_names`, `calib_layer`, `calib_mode="customize"`) are taken as well. Own words come last: `target`, `effort`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fewbit.api.making import apply, make_plan
+from fewbit.api.onecall import quantize
+from fewbit.calib import CalibrationCollector
+from fewbit.compat.mxnet.batches import as_batches, batch_size_of, shapes_of
+from fewbit.compat.mxnet.collectors import LayerHistogramCollector, LayerOutputMinMaxCollector
+from fewbit.compat.mxnet.context import Context, cpu, on_cpu
+from fewbit.compat.mxnet.gluon import SymbolBlock
+from fewbit.compat.mxnet.ndarray import NDArray
+from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, network_of, params_of
+from fewbit.compat.mxnet.words import limit, settings
+from fewbit.config import QuantConfig
+from fewbit.core.plan import Plan
+from fewbit.errors import NotCalibrated, UsageError
+from fewbit.frontends.mxnet.layer import OP_KEY
+from fewbit.graph.fuse import fuse
+from fewbit.graph.model import Model
+
+Params = Mapping[str, Any]
+Dict = dict[str, NDArray]
+
+
+def quantize_model(
+    sym: Any,
+    arg_params: Params | None = None,
+    aux_params: Params | None = None,
+    data_names: Sequence[str] = ("data",),
+    device: Context = cpu(),  # noqa: B008
+    excluded_sym_names: list[str] | None = None,
+    excluded_op_names: list[str] | None = None,
+    calib_mode: str | None = "entropy",
+    calib_data: Any = None,
+    num_calib_batches: int | None = None,
+    quantized_dtype: str = "int8",
+    quantize_mode: str = "smart",
+    quantize_granularity: str = "tensor-wise",
+    logger: Any = None,
+    *,
+    label_names: Sequence[str] | None = ("softmax_label",),
+    ctx: Context | None = None,
+    num_calib_examples: int | None = None,
+    LayerOutputCollector: CalibrationCollector | None = None,
+    target: str = "onnxruntime",
+    effort: str = "default",
+) -> tuple[QuantizedSymbol, Dict, Dict]:
+    """Quantize a float network.
+
+    Args:
+        sym: a Symbol with its parameters in `arg_params` and `aux_params`; or, without them, a fewbit Model, or the
+            path of a checkpoint, its prefix, or a model file.
+        data_names: of the inputs, in the order of the data's arrays. label_names: taken, and not needed.
+        device, ctx: a CPU.
+        excluded_sym_names, excluded_op_names: layers and operators that stay float.
+        calib_mode: none, naive, entropy, or custom with `LayerOutputCollector`.
+        calib_data: to calibrate on. num_calib_batches, num_calib_examples: how much of it.
+        quantized_dtype, quantize_mode, quantize_granularity: as in MXNet.
+        logger: told what is done. target, effort: as in `fewbit.quantize`.
+
+    Returns:
+        the integer network (a `fewbit.Quantized`), its weights by name, and an empty dict (nothing is auxiliary in it).
+
+    Raises:
+        UsageError (a ValueError): as MXNet raises ValueError.
+    """
+    on_cpu(device, ctx, what="quantize_model")
+    mode = calib_mode or "none"
+    if mode != "none" and calib_data is None:
+        raise UsageError(f"calib_data must be provided when calib_mode={calib_mode!r}")
+    if mode in ("custom", "customize") and LayerOutputCollector is None:
+        raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
+    model = network_of(sym, arg_params, aux_params, shapes_of(calib_data))
+    words = settings(
+        model, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
+        quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
+        target=target,
+    )  # fmt: skip
+    _say(logger, "quantizing, calib_mode %s", mode)
+    batches = limit(num_calib_batches, num_calib_examples, batch_size_of(calib_data))
+    found = _quantized(model, words, calib_data, data_names, batches, LayerOutputCollector, effort, logger)
+    return found, params_of(found), {}
+
+
+def quantize_model_onednn(
+    sym: Any,
+    arg_params: Params | None = None,
+    aux_params: Params | None = None,
+    data_names: Sequence[str] = ("data",),
+    device: Context = cpu(),  # noqa: B008
+    excluded_sym_names: list[str] | None = None,
+    excluded_op_names: list[str] | None = None,
+    calib_mode: str | None = "entropy",
+    calib_data: Any = None,
+    num_calib_batches: int | None = None,
+    quantized_dtype: str = "int8",
+    quantize_mode: str = "smart",
+    quantize_granularity: str = "tensor-wise",
+    logger: Any = None,
+    **words: Any,
+) -> tuple[QuantizedSymbol, Dict, Dict]:
+    """As `quantize_model`; layers are fused by that, too."""
+    return quantize_model(
+        sym, arg_params, aux_params, data_names, device, excluded_sym_names, excluded_op_names, calib_mode, calib_data,
+        num_calib_batches, quantized_dtype, quantize_mode, quantize_granularity, logger, **words,
+    )  # fmt: skip
+
+
+quantize_model_mkldnn = quantize_model_onednn
+
+
+def quantize_graph(
+    sym: Any,
+    arg_params: Params | None = None,
+    aux_params: Params | None = None,
+    device: Context = cpu(),  # noqa: B008
+    excluded_sym_names: list[str] | None = None,
+    excluded_op_names: list[str] | None = None,
+    calib_mode: str | None = "entropy",
+    quantized_dtype: str = "int8",
+    quantize_mode: str = "full",
+    quantize_granularity: str = "tensor-wise",
+    LayerOutputCollector: CalibrationCollector | None = None,
+    logger: Any = None,
+    *,
+    ctx: Context | None = None,
+    calib_layer: Callable[[str], bool] | None = None,
+    target: str = "onnxruntime",
+) -> tuple[PlannedSymbol | QuantizedSymbol, Dict, Dict, CalibrationCollector | None]:
+    """Decide what becomes integer, and make the collector that measures the ranges.
+
+    Args:
+        sym, arg_params, aux_params and others: as in `quantize_model`.
+        calib_layer: name of a value → whether to measure it; None: all that are needed.
+
+    Returns:
+        the network with its plan, its weights, an empty dict, and the collector, whose `include_layers` are the values
+        that it needs to see (None for calib_mode none, which gives the integer network at once).
+    """
+    on_cpu(device, ctx, what="quantize_graph")
+    mode = calib_mode or "none"
+    model = network_of(sym, arg_params, aux_params)
+    words = settings(
+        model, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
+        quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
+        target=target,
+    )  # fmt: skip
+    fused = fuse(model)
+    plan = make_plan(fused, None, **words)
+    if mode == "none":
+        made = QuantizedSymbol(apply(fused, plan))
+        return made, params_of(made), {}, None
+    wanted = [n for n in plan.observed() if calib_layer is None or calib_layer(n)]
+    collector = _collector(mode, quantized_dtype, wanted, LayerOutputCollector, logger)
+    _say(logger, "planned; %d values to calibrate. Attach the collector and run batches", len(wanted))
+    return PlannedSymbol(fused, plan), params_of(fused), {}, collector
+
+
+def calib_graph(
+    qsym: Any,
+    arg_params: Params | None,
+    aux_params: Params | None,
+    collector: CalibrationCollector | None,
+    calib_mode: str | None = "entropy",
+    logger: Any = None,
+    *,
+    quantized_dtype: str | None = None,
+) -> tuple[QuantizedSymbol, Dict, Dict]:
+    """Write what a collector has measured into a planned network, and make it integer.
+
+    Args:
+        qsym: of `quantize_graph`. arg_params, aux_params: taken, and not needed: qsym has its weights.
+        collector: filled. calib_mode: as there. quantized_dtype: of 1.x; must be what `quantize_graph` was given.
+
+    Raises:
+        NotCalibrated: values that the plan needs were never seen; their names are told.
+    """
+    if not calib_mode or calib_mode == "none":
+        raise UsageError("please set calib_mode to naive, entropy or custom; with none there is nothing to calibrate")
+    if not isinstance(qsym, PlannedSymbol):
+        raise UsageError(f"qsym is a {type(qsym).__name__}; it must be what quantize_graph returned for {calib_mode!r}")
+    if collector is None:
+        raise UsageError("collector is None; it must be the one that quantize_graph returned, filled")
+    planned = qsym.plan.config.get("quantized_dtype", QuantConfig.quantized_dtype)
+    if quantized_dtype not in (None, planned):
+        raise UsageError(f"quantized_dtype is {quantized_dtype!r}; quantize_graph was given {planned!r}")
+    plan = _with_ranges(qsym.plan, collector.post_collect())
+    made = QuantizedSymbol(apply(qsym.network, plan))
+    _say(logger, "calibrated %d values", len(plan.observed()))
+    return made, params_of(made), {}
+
+
+def quantize_net(
+    network: Any,
+    quantized_dtype: str = "auto",
+    quantize_mode: str = "full",
+    quantize_granularity: str = "tensor-wise",
+    exclude_layers: list[str] | None = None,
+    exclude_layers_match: list[str] | None = None,
+    exclude_operators: list[str] | None = None,
+    calib_data: Any = None,
+    data_shapes: Sequence[Any] | None = None,
+    calib_mode: str | None = "none",
+    num_calib_batches: int | None = None,
+    device: Context = cpu(),  # noqa: B008
+    LayerOutputCollector: CalibrationCollector | None = None,
+    logger: Any = None,
+    *,
+    ctx: Context | None = None,
+    num_calib_examples: int | None = None,
+    target: str = "onnxruntime",
+    effort: str = "default",
+) -> SymbolBlock:
+    """Quantize a Gluon network: a `SymbolBlock`, a fewbit Model, or the path of a checkpoint.
+
+    Args:
+        exclude_layers, exclude_layers_match, exclude_operators: names, parts of names, and operators that stay float.
+        calib_data: to calibrate on. data_shapes: of the inputs; one of the two is needed.
+        other arguments: as in `quantize_model`.
+
+    Returns:
+        a block that can be called; its `model` is the `fewbit.Quantized`.
+    """
+    on_cpu(device, ctx, what="quantize_net")
+    mode = calib_mode or "none"
+    if calib_data is None and data_shapes is None:
+        raise UsageError("at least one of data_shapes and calib_data has to be provided")
+    if mode != "none" and calib_data is None:
+        raise UsageError(f"calib_data must be provided when calib_mode={calib_mode!r}")
+    if mode in ("custom", "customize") and LayerOutputCollector is None:
+        raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
+    block = network if isinstance(network, SymbolBlock) else SymbolBlock(network)
+    model = block.network(shapes_of(calib_data, data_shapes))
+    words = settings(
+        model, names=exclude_layers, match=exclude_layers_match, ops=exclude_operators, calib_mode=mode,
+        quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
+        target=target,
+    )  # fmt: skip
+    _say(logger, "these layers have been excluded: %s", ", ".join(words["exclude_layers"]) or "none")
+    names = list(shapes_of(calib_data, data_shapes)) or block.inputs
+    batches = limit(num_calib_batches, num_calib_examples, batch_size_of(calib_data))
+    found = _quantized(model, words, calib_data, names, batches, LayerOutputCollector, effort, logger)
+    return SymbolBlock(found, block.inputs)
+
+
+def quantize_net_v2(network: Any, *args: Any, **words: Any) -> SymbolBlock:
+    """`quantize_net` as MXNet 1.x called it."""
+    return quantize_net(network, *args, **words)
+
+
+def _quantized(
+    model: Model,
+    words: dict[str, Any],
+    data: Any,
+    names: Sequence[str],
+    batches: int | None,
+    collector: CalibrationCollector | None,
+    effort: str,
+    logger: Any,
+) -> QuantizedSymbol:
+    """The one-call form."""
+    if words["calib_mode"] == "none":
+        return QuantizedSymbol(quantize(model, None, words))
+    own = Shown(_checked(collector), fuse(model), words) if words["calib_mode"] == "custom" else None
+    feeds = as_batches(data, model, names)
+    found = quantize(
+        model, feeds, {**words, "effort": effort, "num_calib_batches": batches},
+        collector=own,
+    )  # fmt: skip
+    assert found.report is not None
+    _say(logger, "%s", found.report.text())
+    return QuantizedSymbol(found)
+
+
+class Shown(CalibrationCollector):
+    """A user's collector, shown MXNet's arrays and MXNet's names of operators."""
+
+    def __init__(self, inner: CalibrationCollector, fused: Model, words: dict[str, Any]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.ops = {str(v.name): n.metadata_props.get(OP_KEY, n.op_type) for n in fused.nodes for v in n.outputs}
+        if inner.include_layers is None:
+            inner.include_layers = list(make_plan(fused, None, **words).observed())
+
+    def collect(self, name: str, op_name: str, arr: np.ndarray) -> None:
+        """Hand a batch on."""
+        self.inner.collect(name, self.ops.get(name, op_name), arr.view(NDArray))
+
+    def post_collect(self) -> dict[str, tuple[float, float]]:
+        """What the user's collector says."""
+        return self.inner.post_collect()
+
+
+def _collector(
+    mode: str, dtype: str, wanted: list[str], own: CalibrationCollector | None, logger: Any
+) -> CalibrationCollector:
+    if mode == "entropy":
+        return LayerHistogramCollector(quantized_dtype=dtype, include_layers=wanted, logger=logger)
+    if mode == "naive":
+        return LayerOutputMinMaxCollector(quantized_dtype=dtype, include_layers=wanted, logger=logger)
+    found = _checked(own)
+    if found.include_layers is None:
+        found.include_layers = wanted
+    else:
+        _say(logger, "the collector has its own include_layers; the values that the plan needs are not passed")
+    return found
+
+
+def _checked(own: Any) -> CalibrationCollector:
+    if inspect.isclass(own):
+        raise UsageError(f"LayerOutputCollector is the class {own.__name__}; it must be an instance of it")
+    if not isinstance(own, CalibrationCollector):
+        raise UsageError(
+            f"LayerOutputCollector is a {type(own).__name__}; its class must be made from CalibrationCollector"
+        )
+    return own
+
+
+def _with_ranges(plan: Plan, found: Mapping[str, Any]) -> Plan:
+    needed = plan.observed()
+    missing = [n for n in needed if n not in found]
+    if missing:
+        few = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        raise NotCalibrated(
+            f"{len(missing)} of {len(needed)} values were never collected: {few}. Run batches through the float "
+            "network with the collector attached, and let it see every name in include_layers"
+        )
+    wide: dict[str, tuple[float, float]] = {}
+    for name, group in needed.items():
+        lo, hi = (float(np.asarray(v).reshape(-1)[0]) for v in found[name])
+        old = wide.get(group, (lo, hi))
+        wide[group] = (min(lo, old[0]), max(hi, old[1]))
+    return plan.with_ranges(wide)
+
+
+def _say(logger: Any, text: str, *values: Any) -> None:
+    if logger is not None:
+        logger.info(text, *values)
