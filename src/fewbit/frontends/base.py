@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
-from fewbit.errors import ModelFormatError
+from fewbit.errors import ConfigError, ModelFormatError
 from fewbit.graph.model import Model
 
-Loader = Callable[..., Model]
+Shapes = Mapping[str, Sequence[int | None]]
+
+MOST = 2**31 - 1
+"""Largest size of an axis that can be asked for."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a front end is asked for.
+
+    Args:
+        allow_quantized: accept a network that holds quantized operators already.
+        input_shapes: of inputs whose shape the file does not tell, or leaves free; None and 0 are free.
+        params: the file with the weights, where it lies elsewhere than usual.
+    """
+
+    allow_quantized: bool = False
+    input_shapes: Shapes = field(default_factory=dict)
+    params: Path | None = None
+
+
+Loader = Callable[[Path, Ask], Model]
 FRONTENDS: dict[str, Loader] = {}
+PREFIXES: dict[str, str] = {}
+"""Ending that turns a prefix into a file, for checkpoints that are called by their prefix → what it is."""
 
 WAYS_IN = {
     ".pb": "export it with tf2onnx: python -m tf2onnx.convert --graphdef FILE --output model.onnx",
@@ -25,29 +50,43 @@ WAYS_IN = {
 """Files that fewbit cannot read → the way in."""
 
 
-def frontend(ending: str) -> Callable[[Loader], Loader]:
-    """Register the function that loads files of this ending."""
+def frontend(*endings: str, prefix: str = "") -> Callable[[Loader], Loader]:
+    """Register the function that loads files of these endings; with `prefix`, also what PREFIX + prefix is."""
 
     def add(loader: Loader) -> Loader:
-        assert ending not in FRONTENDS, f"front end {ending!r} is registered twice"
-        FRONTENDS[ending] = loader
+        for ending in endings:
+            assert ending not in FRONTENDS, f"front end {ending!r} is registered twice"
+            FRONTENDS[ending] = loader
+        if prefix:
+            PREFIXES[prefix] = endings[0]
         return loader
 
     return add
 
 
-def load(path: str | os.PathLike[str], *, allow_quantized: bool = False) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    allow_quantized: bool = False,
+    input_shapes: Shapes | None = None,
+    params: str | os.PathLike[str] | None = None,
+) -> Model:
     """Read a trained network.
 
     Args:
-        path: an `.onnx` file; weights in files beside it are mapped, not read.
+        path: an `.onnx` file (weights in files beside it are mapped, not read), or an MXNet checkpoint: its
+            `prefix-symbol.json` (with `prefix-0000.params` beside it), its `.params`, or its prefix alone.
         allow_quantized: accept a network that holds quantized operators already, to run or compare it.
+        input_shapes: of inputs whose shape the file leaves open: `{"data": (1, 3, 224, 224)}`; None is free.
+        params: the parameters of an MXNet symbol, if they are not called as usual.
 
     Raises:
         ModelFormatError: no such file, not a model, truncated; for other formats the message names the way in.
+        ConfigError: `input_shapes` are no shapes.
         AlreadyQuantized, UnsafePath, UnsupportedModel: see `fewbit.errors`.
     """
-    file = Path(path)
+    _check_shapes(input_shapes or {})
+    file = file_of(Path(path))
     loader = FRONTENDS.get(file.suffix.lower())
     if loader is None and file.suffix.lower() in WAYS_IN:
         raise ModelFormatError(
@@ -56,4 +95,29 @@ def load(path: str | os.PathLike[str], *, allow_quantized: bool = False) -> Mode
     if loader is None:
         endings = ", ".join(sorted(FRONTENDS))
         raise ModelFormatError(f"{file}: the ending {file.suffix!r} says nothing to fewbit; it reads {endings} files")
-    return loader(file, allow_quantized=allow_quantized)
+    return loader(file, Ask(allow_quantized, input_shapes or {}, Path(params) if params is not None else None))
+
+
+def file_of(path: Path) -> Path:
+    """The file that a path means: itself, or the one that the prefix of a checkpoint stands for."""
+    if path.is_file():
+        return path
+    named = (path.with_name(path.name + ending) for ending in PREFIXES)
+    return next((file for file in named if file.is_file()), path)
+
+
+def _check_shapes(shapes: Shapes) -> None:
+    for name, shape in shapes.items():
+        fits = isinstance(shape, Sequence) and not isinstance(shape, (str, bytes))
+        if not fits or not all(d is None or (isinstance(d, Integral) and 0 <= d <= MOST) for d in shape):
+            raise ConfigError(
+                f"input_shapes of {name!r} is {shape!r}; it must be whole numbers from 0 to {MOST}; 0 and None are free"
+            )
+
+
+def shapes_wanted(name: str) -> str:
+    """How to tell the shape of an input, for messages."""
+    return (
+        f"give the shapes of the network's inputs: input_shapes={{{name!r}: (1, 3, 224, 224)}} in Python; for the "
+        f"command line first: fewbit convert MODEL -o model.onnx --input-shapes {name}:1,3,224,224"
+    )

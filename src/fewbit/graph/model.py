@@ -60,6 +60,8 @@ class Model:
         self.notes: list[str] = list(notes)
         self.aliases: dict[str, str] = {}
         """Layers that were fused away → the layer that does their work now."""
+        self.ranges: dict[str, tuple[float, float]] = {}
+        """Values → the range that an earlier calibration found, where the file that was loaded holds one."""
 
     # -- looking up ---------------------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Model:
     def clone(self) -> Model:
         """An independent graph; weight data is shared, since nothing ever writes into it."""
         copy = Model(self.ir.clone(), self.path, self.notes)
-        copy.aliases = dict(self.aliases)
+        copy.aliases, copy.ranges = dict(self.aliases), dict(self.ranges)
         return copy
 
     def with_outputs(self, names: Iterable[str]) -> Model:
@@ -176,6 +178,10 @@ class Model:
         value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
+
+    def set_weight(self, name: str, array: Array) -> None:
+        """Give an initializer of the main graph other numbers, of the same type and shape."""
+        self.graph.initializers[name].const_value = ir.tensor(np.ascontiguousarray(array), name=name)
 
     def drop_unused(self) -> int:
         """Remove nodes and initializers that no output needs; returns how many nodes went."""

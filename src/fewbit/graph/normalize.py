@@ -246,6 +246,16 @@ def infer_shapes(model: Model) -> None:
             value.shape = shape
 
 
+def shape_error(model: Model) -> str:
+    """What is wrong with the shapes of a graph, by ONNX's own rules; empty if nothing is, or nobody can tell."""
+    try:
+        proto, _ = _light(model.ir)
+        onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except FAILURES as e:
+        return _line(e)
+    return ""
+
+
 def note(model: Model, text: str) -> None:
     """Remember and log what could not be done."""
     model.notes.append(text)

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "nets"
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    data = np.random.RandomState(0).standard_normal((2, 3, 24, 24)).astype("float32")
+    data = np.random.RandomState(0).standard_normal((2, 3, 20, 20)).astype("float32")
     gluon("resnetv2", resnet.ResNetV2(resnet.BasicBlockV2, [1, 1], [8, 8, 12], classes=10, prefix="resnetv20_"), data)
     gluon("mobilenetv2", mobile(), data)
     old("old", data)

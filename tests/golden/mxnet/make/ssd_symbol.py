@@ -4,7 +4,8 @@
          -> softmax, MultiBoxDetection
 
 Operators, their names and their order are those of the SSD symbols that are in circulation, so that files made here
-look like those. Imported by detector.py and ssd_vgg16.py beside it, which run in the oracle environment (see casefile.py).
+look like those. Imported by detector.py and ssd_vgg16.py beside it, which run in the oracle environment (see
+casefile.py).
 """
 
 from __future__ import annotations

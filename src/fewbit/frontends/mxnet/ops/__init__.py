@@ -1,0 +1,43 @@
+"""MXNet operators → ONNX nodes. One file for each kind of operator; importing them fills the table `OPS`."""
+
+from fewbit.frontends.mxnet.ops import (
+    activations,
+    arithmetic,
+    detection,
+    elementwise,
+    fills,
+    index,
+    layers,
+    matmul,
+    norm,
+    order,
+    pool,
+    reduce,
+    resize,
+    rnn,
+    shape,
+    slicing,
+    softmax,
+    warp,
+)
+
+__all__ = [
+    "activations",
+    "arithmetic",
+    "detection",
+    "elementwise",
+    "fills",
+    "index",
+    "layers",
+    "matmul",
+    "norm",
+    "order",
+    "pool",
+    "reduce",
+    "resize",
+    "rnn",
+    "shape",
+    "slicing",
+    "softmax",
+    "warp",
+]
