@@ -145,6 +145,13 @@ def test_labels_that_are_no_classes():
     assert next(iter(source)).labels is None
 
 
+def test_labels_may_be_the_objects_of_a_detector():
+    objects = np.arange(7 * 2 * 5).reshape(7, 2, 5) / 70
+    found = [b.labels for b in open_data({"x": X, "labels": objects}, VECTOR, DataConfig(batch_size=3))]
+    assert found[0].shape == (3, 2, 5) and found[0].dtype == np.float32
+    np.testing.assert_allclose(np.concatenate(found), objects, rtol=1e-6)
+
+
 def test_an_input_may_be_called_labels():
     source = open_data({"x": X, "labels": np.arange(7)}, [*VECTOR, tensor("labels", "N", dtype=np.int64)])
     assert set(next(iter(source)).feeds) == {"x", "labels"}

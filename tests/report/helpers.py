@@ -37,6 +37,24 @@ def chain(*, extra: tuple[str, ...] = ()) -> onnx.ModelProto:
     return build(nodes, consts, [("x", ["n", 4])], [(n, ["n", 4]) for n in ("y", *extra)])
 
 
+def detector() -> onnx.ModelProto:
+    """x[1, 6, 4] → boxes → scores → NonMaxSuppression → found, the boxes that are kept."""
+    nodes = [
+        helper.make_node("Mul", ["x", "one"], ["boxes"], "mul"),
+        helper.make_node("ReduceMean", ["boxes", "last"], ["means"], "mean", keepdims=0),
+        helper.make_node("Relu", ["means"], ["scores"], "relu"),
+        helper.make_node("Unsqueeze", ["scores", "middle"], ["ranks"], "unsqueeze"),
+        helper.make_node("Squeeze", ["boxes", "front"], ["flat"], "flat"),
+        helper.make_node("NonMaxSuppression", ["boxes", "ranks", "most", "half", "none"], ["kept"], "nms"),
+        helper.make_node("Gather", ["kept", "box"], ["where"], "where", axis=1),
+        helper.make_node("Gather", ["flat", "where"], ["found"], "found", axis=0),
+    ]
+    consts = {"last": np.int64([2]), "middle": np.int64([1]), "front": np.int64([0]), "most": np.int64([6])}
+    consts |= {"box": np.int64(2), "one": np.float32([1]), "half": np.float32([0.3]), "none": np.float32([0.1])}
+    arrays = [numpy_helper.from_array(np.asarray(v), k) for k, v in consts.items()]
+    return build(nodes, arrays, [("x", [1, 6, 4])], [("scores", [1, 6]), ("found", [None, 4])])
+
+
 def build(nodes: list[Any], consts: list[Any], inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
     """A model of float32 inputs and outputs, opset 19."""
     ends = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in side] for side in (inputs, outputs)]

@@ -89,6 +89,14 @@ def test_rounds_go_on_for_the_time_wanted(clock: Clock, seconds: float, rounds: 
     assert benchmark(runners, FEEDS, min_time=seconds, clock=clock).timing("int8").rounds == rounds
 
 
+@pytest.mark.parametrize(("runs", "rounds"), [(100, 25), (20, 7), (3, 3)])
+def test_as_many_runs_as_asked(clock: Clock, runs: int, rounds: int) -> None:
+    runners = {"float": clock.runner("a", steady(0.04)), "int8": clock.runner("b", steady(0.006))}
+    found = benchmark(runners, FEEDS, warmup=0, num_inference_batches=runs, clock=clock)
+    assert clock.ran.count("a") == clock.ran.count("b") == runs + 1  # one to see how long it takes
+    assert {t.rounds for t in found.timings} == {rounds} and found.ratio("int8") == pytest.approx(0.15)
+
+
 def test_each_batch_size_is_measured_on_its_own(clock: Clock) -> None:
     feeds = {n: {"x": np.zeros((n, 2), np.float32)} for n in (1, 8)}
     runners = {
@@ -110,7 +118,7 @@ def test_the_network_measured_against_can_be_named(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [({"warmup": -1}, "warmup is -1"), ({"rounds": 0}, "rounds is 0"), ({"min_time": 0.0}, "min_time is 0.0"),
-     ({"min_time": float("nan")}, "min_time is nan")],
+     ({"min_time": float("nan")}, "min_time is nan"), ({"num_inference_batches": 0}, "num_inference_batches is 0")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(clock: Clock, words: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):

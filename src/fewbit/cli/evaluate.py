@@ -1,4 +1,4 @@
-"""`fewbit evaluate`: how often a classifier is right, and how often it says what the float network says."""
+"""`fewbit evaluate`: how often a classifier is right, how well a detector finds, and how the float network does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def run(
     data: Data = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="FLOAT", help="The float network; adds agreement and flips.", show_default=False),
+        typer.Option(
+            metavar="FLOAT", help="The float network; adds agreement and flips, or its mAP.", show_default=False
+        ),
     ] = None,
     config: Config = None,
     num_skipped_batches: Annotated[int, typer.Option(min=0, metavar="INT", help="Leave out the first batches.")] = 0,
@@ -29,17 +31,26 @@ def run(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Output with the class scores [default: the first].", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Output with the class scores or detections [default: found by shape].",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="accuracy|map", help="What to count [default: as the labels are].", show_default=False),
     ] = None,
     engine: Engine = "onnxruntime",
     threads: Threads = None,
     json: Json = False,
     words: dict[str, Any],
 ) -> None:
-    """Count how often a classifier is right.
+    """Count how often a network is right.
 
     Shows top-1 and top-5 with 95 % intervals, and agreement and paired flips with the float network if it is given.
-    Labels are the key `labels` of an .npz file, or the folders that the images lie in.
+    Labels are the key `labels` of an .npz file, the folders that the images lie in, or those of a .rec file; if they
+    are objects, mean average precision is shown.
     """
     from fewbit import api
 
@@ -53,6 +64,7 @@ def run(
         num_skipped_batches=num_skipped_batches,
         num_inference_batches=num_inference_batches,
         output=scores,
+        metric=metric,
         **asked,
     )
     answer(found.text, found.to_json, json=json)

@@ -2,8 +2,9 @@
 
     {"x": (N, …), "y": (N, …), "labels": (N,)}      first axis = samples
 
-`labels` may be left out. The one input of a model may have another key, told with a warning; but not one that looks
-like its name mistyped. An input without a batch axis, say a scalar, may be given once, in its own shape, for all.
+`labels` may be left out; those of a detector are objects, (N, objects, 5). The one input of a model may have another
+key, told with a warning; but not one that looks like its name mistyped. An input without a batch axis, say a scalar,
+may be given once, in its own shape, for all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from fewbit.data.signature import Signature, Slot, check_numbers, counted, fit_s
 from fewbit.errors import DataError, EmptyData, FewbitWarning, unknown
 
 LABELS = ("labels", "label")
+OBJECT = (5, 6)
+"""Numbers of an object: class, four sides, and perhaps whether it is difficult."""
+
 UNNAMED = "arr_0"
 """Key that `np.savez` gives to an array without a name."""
 
@@ -166,11 +170,14 @@ def _warn(text: str) -> None:
 
 
 def _classes(table: Table, count: int, what: str) -> Array | None:
-    """Class numbers `(N,)`; anything else is left out with a warning."""
+    """Class numbers `(N,)` or objects `(N, objects, 5)`; anything else is left out with a warning."""
     if not table.shape or table.shape[0] != count:
         counts = f"{counted(count, 'sample')} and labels of shape {show(table.shape)}"
         raise DataError(f"{what}: {counts}; hand one a sample")
-    labels = class_numbers(table.take(slice(None)), count)
+    given = table.take(slice(None))
+    if given.ndim == 3 and given.shape[2] in OBJECT and given.dtype.kind == "f":
+        return given.astype(np.float32)
+    labels = class_numbers(given, count)
     if labels is None:
         _warn(f"{what}: labels of dtype {table.dtype}, shape {show(table.shape)} are no class numbers; left out")
     return labels

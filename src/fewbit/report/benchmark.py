@@ -102,6 +102,7 @@ def benchmark(
     warmup: int = 5,
     min_time: float = 1.0,
     rounds: int | None = None,
+    num_inference_batches: int | None = None,
     about: str = "",
     clock: Clock = time.perf_counter,
 ) -> Benchmark:
@@ -114,6 +115,7 @@ def benchmark(
         warmup: runs of each network, at each batch size, that do not count.
         min_time: seconds to measure each network for, at each batch size, in at least `LEAST_ROUNDS` rounds.
         rounds: measure exactly this many rounds instead.
+        num_inference_batches: measure exactly this many runs of each network instead, in rounds of as many each.
         about: a word on the circumstances, for the report.
         clock: gives seconds.
 
@@ -123,19 +125,39 @@ def benchmark(
     if not runners or not feeds_by_batch:
         raise UsageError("benchmark needs at least one network and one batch size")
     base = one_of("network", against, runners) if against is not None else next(iter(runners))
-    if warmup < 0:
-        raise ConfigError(f"warmup is {warmup}; it must be 0 or more")
+    check_numbers(warmup, min_time, num_inference_batches)
     if rounds is not None and rounds < 1:
         raise ConfigError(f"rounds is {rounds}; it must be 1 or more")
-    if not (min_time > 0 and math.isfinite(min_time)):
-        raise ConfigError(f"min_time is {min_time}; it must be a number of seconds over 0")
     found = []
     for batch, feeds in feeds_by_batch.items():
         runs = {name: _runs_in_a_slice(r, feeds, warmup, clock) for name, r in runners.items()}
-        seconds = _rounds(runners, feeds, runs, min_time, rounds, clock)
+        if num_inference_batches is None:
+            seconds = _rounds(runners, feeds, runs, min_time, rounds, clock)
+        else:
+            counts = shares(num_inference_batches, max(LEAST_ROUNDS, num_inference_batches // max(runs.values())))
+            seconds = {name: [] for name in runners}
+            for i, count in enumerate(counts):
+                _round(runners, feeds, dict.fromkeys(runners, count), i, seconds, clock)
+            runs = dict.fromkeys(runners, counts[0])
         for name in runners:
             found.append(_timing(name, batch, seconds[name], seconds[base], runs[name]))
     return Benchmark(tuple(found), base, about)
+
+
+def check_numbers(warmup: int, min_time: float, num_inference_batches: int | None) -> None:
+    """Raise ConfigError if one of them is out of range."""
+    if warmup < 0:
+        raise ConfigError(f"warmup is {warmup}; it must be 0 or more")
+    if not (min_time > 0 and math.isfinite(min_time)):
+        raise ConfigError(f"min_time is {min_time}; it must be a number of seconds over 0")
+    if num_inference_batches is not None and num_inference_batches < 1:
+        raise ConfigError(f"num_inference_batches is {num_inference_batches}; it must be 1 or more")
+
+
+def shares(runs: int, rounds: int) -> list[int]:
+    """So many runs in at most so many rounds, as evenly as can be, larger ones first: 10 in 4 → 3, 3, 2, 2."""
+    parts = min(runs, rounds)
+    return [runs // parts + (i < runs % parts) for i in range(parts)]
 
 
 def _runs_in_a_slice(runner: Runner, feeds: Feeds, warmup: int, clock: Clock) -> int:
@@ -166,12 +188,24 @@ def _rounds(
     spent = dict.fromkeys(runners, 0.0)
     done = 0
     while done < rounds if rounds is not None else done < LEAST_ROUNDS or min(spent.values()) < min_time:
-        for name in list(runners)[:: -1 if done % 2 else 1]:
-            took = _slice(runners[name], feeds, runs[name], clock)
-            found[name].append(took)
-            spent[name] += took * runs[name]
+        _round(runners, feeds, runs, done, found, clock)
+        for name in runners:
+            spent[name] += found[name][-1] * runs[name]
         done += 1
     return found
+
+
+def _round(
+    runners: Mapping[str, Runner],
+    feeds: Feeds,
+    runs: Mapping[str, int],
+    turn: int,
+    found: Mapping[str, list[float]],
+    clock: Clock,
+) -> None:
+    """One slice of each network, added to what was found; the order turns around from round to round."""
+    for name in list(runners)[:: -1 if turn % 2 else 1]:
+        found[name].append(_slice(runners[name], feeds, runs[name], clock))
 
 
 def _timing(name: str, batch: int, seconds: list[float], base: list[float], runs: int) -> Timing:

@@ -29,6 +29,7 @@ from fewbit.core.runner import Feeds, Runner
 from fewbit.data.base import Batch
 from fewbit.errors import ConfigError, DataError, EmptyData, ModelError
 from fewbit.graph.model import Model, is_const, op_name
+from fewbit.graph.ranked import ranked
 from fewbit.report.comparison import Comparison, LayerError, rank
 from fewbit.report.pairs import Pair, Range, check_pairs, integer_range, split, value_pairs
 
@@ -71,9 +72,12 @@ def compare(
         if number is not None and number < 1:
             raise ConfigError(f"{name} is {number!r}; it must be 1 or more")
     both, inner = _shared_outputs(float_model, quant_model), inner or float_model
-    wanted = check_pairs(pairs, inner, quant_model) if pairs is not None else None
+    wanted, tail = check_pairs(pairs, inner, quant_model) if pairs is not None else None, ranked(inner)
     if wanted is None:
-        wanted = value_pairs(inner, quant_model) if layers else []
+        wanted = [p for p in value_pairs(inner, quant_model) if p[0] not in tail.inside] if layers else []
+    fronts = [p for p in value_pairs(inner, quant_model) if p[0] in tail.fronts]
+    both = [name for name in both if name not in tail.outputs]
+    wanted += [pair for pair in fronts if pair not in wanted]
     first, stream = _peek(islice(batches, limit))
     groups = split(wanted, inner, first.feeds, memory_limit << 20)
     if len(groups) > 1 and isinstance(batches, Iterator):
@@ -97,7 +101,7 @@ def compare(
             raise DataError(f"the data had {count} batches on its first pass and {seen} on pass {n + 1}")
         count = seen
         del sides  # before the next ones are opened
-    return _result(inner, meters, ends, count, asked=layers)
+    return _result(inner, meters, ends, count, fronts, tail.outputs, asked=layers)
 
 
 def _peek(found: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:
@@ -185,7 +189,14 @@ class _Sides:
 
 
 def _result(
-    model: Model, meters: dict[Pair, _Meter], ends: dict[str, _Meter], count: int, *, asked: bool
+    model: Model,
+    meters: dict[Pair, _Meter],
+    ends: dict[str, _Meter],
+    count: int,
+    fronts: Sequence[Pair] = (),
+    loose: Sequence[str] = (),
+    *,
+    asked: bool,
 ) -> Comparison:
     errors = [m.error(a, *_maker(model, a)) for (a, _), m in meters.items() if m.floating]
     noise = {e.name: _noise(e.sqnr) for e in errors}
@@ -193,13 +204,22 @@ def _result(
     notes = []
     if asked and not meters:
         notes.append("no inner value has the same name in both networks; name what belongs together with pairs")
+    if loose:
+        names = ", ".join(a for a, _ in fronts)
+        notes.append(
+            f"the rows of {', '.join(loose)} are ranked by the data; compared is what they are made from: {names}"
+        )
     for name, m in ends.items():
         if not m.floating:
             same = 1 - m.outside / m.count if m.count else 1.0
             notes.append(f"output {name} holds whole numbers: {same:.2%} of them are equal")
     return Comparison(
-        layers=tuple(sorted(errors, key=lambda e: rank(e.sqnr))),
-        outputs=tuple(m.error(name, *_maker(model, name)) for name, m in ends.items() if m.floating),
+        layers=tuple(sorted(errors, key=lambda e: rank(e.sqnr))) if asked else (),
+        outputs=tuple(
+            m.error(name, *_maker(model, name))
+            for name, m in (*ends.items(), *((p[0], meters[p]) for p in fronts))
+            if m.floating
+        ),
         batches=count,
         notes=tuple(notes),
     )

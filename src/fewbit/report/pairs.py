@@ -26,22 +26,38 @@ LIMITS = {
 """Smallest and largest number of the integer types that Q/DQ nodes use."""
 
 
+SIZED_BY_DATA = frozenset({"NonMaxSuppression", "NonZero", "Unique", "Compress"})
+"""Operators that give as many values as the data says; two networks need not agree how many."""
+
+
 def value_pairs(float_model: Model, quant_model: Model) -> list[Pair]:
     """Pair the computed float values that both networks have, by name, in the order of the float graph.
+
+    Values whose number hangs on the data are left out: there is nothing to compare one by one.
 
     Returns:
         (name in the float network, name of what its readers see in the quantized one).
     """
     known = {str(n.name) for n in float_model.nodes}
-    inside = quant_model.values()
+    inside, loose = quant_model.values(), sized_by_data(float_model)
     found = []
     for name, value in float_model.values().items():
         other = inside.get(name)
-        if is_const(value) or other is None or is_const(other) or not _float(value):
+        if is_const(value) or other is None or is_const(other) or not _float(value) or name in loose:
             continue
         seen = behind(other, known)
         if _float(seen) and (seen is not other or not value.is_graph_input()):
             found.append((name, str(seen.name)))
+    return found
+
+
+def sized_by_data(model: Model) -> set[str]:
+    """Values whose shape the data decides. What is scattered into a tensor does not change that tensor's shape."""
+    found: set[str] = set()
+    for node in model.nodes:
+        reads = node.inputs[:1] if node.op_type.startswith("Scatter") else node.inputs
+        if node.op_type in SIZED_BY_DATA or any(v is not None and v.name in found for v in reads):
+            found |= {str(v.name) for v in node.outputs}
     return found
 
 

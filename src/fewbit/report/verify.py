@@ -50,12 +50,12 @@ def verify_quantized(
     """
     if not batches:
         raise EmptyData("there is no batch to check the quantized network on")
-    opened: dict[int, Runner] = {}
+    opened: dict[int, tuple[Model, Runner]] = {}  # with the model, so that its id stays its own
 
     def once(model: Model) -> Runner:
         if id(model) not in opened:
-            opened[id(model)] = open(model)
-        return opened[id(model)]
+            opened[id(model)] = model, open(model)
+        return opened[id(model)][1]
 
     comparison = compare(float_model, quant_model, batches, once, layers=False)
     runners = {"float": once(float_model), "quantized": once(quant_model)}
