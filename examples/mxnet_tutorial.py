@@ -38,10 +38,9 @@ calib_mode = "naive"
 calib_layer = None
 quantized_dtype = "auto"
 logger.info("Quantizing FP32 model fashion")
-cqsym, cqarg_params, cqaux_params, collector = quantize_graph(sym=sym, arg_params=arg_params, aux_params=aux_params,
-                                                              excluded_sym_names=excluded_names,
-                                                              calib_mode=calib_mode, calib_layer=calib_layer,
-                                                              quantized_dtype=quantized_dtype, logger=logger)  # fmt: skip
+cqsym, cqarg_params, cqaux_params, collector = quantize_graph(
+    sym=sym, arg_params=arg_params, aux_params=aux_params, excluded_sym_names=excluded_names, calib_mode=calib_mode,
+    calib_layer=calib_layer, quantized_dtype=quantized_dtype, logger=logger)  # fmt: skip
 
 # create module
 data = images()
@@ -61,7 +60,7 @@ for batch in data:
     num_examples += batch_size
     if num_examples >= max_num_examples:
         break
-logger.info("Collected statistics from %d batches with batch_size=%d" % (num_batches, batch_size))
+logger.info("Collected statistics from %d batches with batch_size=%d", num_batches, batch_size)
 
 # write scaling factors into the quantized symbol
 cqsym, cqarg_params, cqaux_params = calib_graph(qsym=cqsym, arg_params=cqarg_params, aux_params=cqaux_params,
@@ -73,7 +72,8 @@ cqsym = cqsym.get_backend_symbol("MKLDNN_QUANTIZE")
 mx.model.save_checkpoint("quantized-fashion", 0, cqsym, cqarg_params, cqaux_params)
 
 # infer, from the files
-quantized_net = mx.gluon.SymbolBlock.imports("quantized-fashion-symbol.json", "data", "quantized-fashion-0000.params")
+quantized_net = mx.gluon.SymbolBlock.imports("quantized-fashion-symbol.json", "data",
+                                             "quantized-fashion-0000.params")  # fmt: skip
 quantized_net.hybridize(static_shape=True, static_alloc=True)
 float_net = mx.gluon.SymbolBlock(float_sym, "data", {**arg_params, **aux_params})
 

@@ -64,7 +64,8 @@ def test_the_version(cli: Cli) -> None:
     [
         (["quantise"], "error: no such command 'quantise'. Did you mean 'quantize'?\nsee: fewbit --help"),
         (["quantize", "--calib-mod", "x"], "error: no such option: --calib-mod (Possible options: --calib-mode"),
-        (["quantize"], "error: missing argument 'MODEL'.\nsee: fewbit quantize --help"),
+        (["inspect"], "error: missing argument 'MODEL'.\nsee: fewbit inspect --help"),
+        (["quantize"], "error: there is no network; give MODEL, or --zoo NAME for one of MXNet's zoo"),
         (["quantize", "n", "--batch-size", "two"], "error: invalid value for '--batch-size'"),
         (["quantize", "n", "--threads", "0"], "error: invalid value for '--threads'"),
     ],

@@ -13,6 +13,7 @@ from fewbit.api import TARGETS
 from fewbit.cli.benchmark import read_sizes
 from fewbit.data.demo import DEMO_MODEL
 from fewbit.errors import UsageError
+from tests.checkpoints import zoo_like
 from tests.cli.conftest import Cli, golden
 
 # -- compare --------------------------------------------------------------------------------------------------------
@@ -63,6 +64,29 @@ def test_evaluate_reads_the_output_it_is_told(cli: Cli, net: Path, data: Path) -
     assert json.loads(cli("evaluate", net, "--data", data, "--scores", "y", "--json").out)["output"] == "y"
     done = cli("evaluate", net, "--data", data, "--scores", "z")
     assert done.code == 2 and "unknown output 'z'" in done.err
+
+
+def test_evaluate_a_checkpoint_on_a_record_file(cli: Cli) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "mxnet"
+    images = ["--image-to-format", "GRAY", "--normalize-mean", 72.9, "--normalize-std", 90, "--resize-width", 28]
+    part = ["--batch-size", 20, "--num-skipped-batches", 2, "--num-inference-batches", 3, "--resize-height", 28]
+    done = cli("evaluate", folder / "fashion-symbol.json", "--data", folder / "fashion.rec", *images, *part, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["samples"] == 60 and found["accuracy"]["top1"]["hits"] > 45
+
+
+def test_evaluate_a_detector(cli: Cli) -> None:
+    folder = Path(__file__).parents[1] / "golden" / "mxnet" / "detector"
+    call = [
+        "evaluate", folder / "shapes-symbol.json", "--data", folder / "shapes.rec", "--resize-width", 96,
+        "--resize-height", 96, "--normalize-mean", "123,117,104", "--normalize-std", "58,57,57",
+        "--num-inference-batches", 24,
+    ]  # fmt: skip
+    done = cli(*call, "--metric", "map")
+    assert done.code == 0 and "mAP" in done.out, done.err
+    done = cli(*call, "--metric", "mpa")
+    assert done.code == 2 and "unknown metric 'mpa'; did you mean 'map'?" in done.err
 
 
 def test_evaluate_needs_labels_or_a_reference(cli: Cli, net: Path, files: Path) -> None:
@@ -134,6 +158,58 @@ def test_benchmark_reads_data_as_it_is_told(
 def test_benchmark_has_no_use_for_data_settings_without_data(cli: Cli, net: Path) -> None:
     done = cli("benchmark", net, "--seed", 5)
     assert done.code == 2 and "--seed says how data is read; give it with --data PATH" in done.err
+
+
+def test_benchmark_counts_batches_instead_of_seconds(cli: Cli, net: Path, quantized: Path) -> None:
+    words = ["benchmark", quantized, "--against", net, "--num-warmup-batches", 1, "--num-inference-batches", 10]
+    found = json.loads(cli(*words, "--json").out)["timings"]
+    assert all(t["rounds"] == 7 and t["runs"] == 2 for t in found)  # 10 in 7 rounds: 2, 2, 2, 1, 1, 1, 1
+
+
+def test_benchmark_by_several_instances(cli: Cli, net: Path, quantized: Path) -> None:
+    words = ["benchmark", quantized, "--against", net, "--num-inference-batches", 8, "--batch-sizes", "1,2"]
+    done = cli(*words, "--instances", 1, "--cores-per-instance", 1, "--json")
+    found = json.loads(done.out)
+    assert done.code == 0 and found["about"] == "onnxruntime, 1 instance of 1 core"
+    assert [(t["name"], t["batch"]) for t in found["timings"]] == [
+        ("against", 1),
+        ("model", 1),
+        ("against", 2),
+        ("model", 2),
+    ]
+    for t in found["timings"]:
+        assert [(i["runs"], len(i["cores"])) for i in t["instances"]] == [(8, 1)] and t["throughput"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--warmup", 1, "--num-warmup-batches", 1], "warmup is 1 and num_warmup_batches is 1; each stands for"),
+        (["--min-time", 1, "--num-inference-batches", 1], "min_time is 1.0 and num_inference_batches is 1; each"),
+        (["--threads", 2, "--instances", 1], "threads is 2, which is for one process; each instance uses all of its"),
+        (["--cores-per-instance", 2], "cores_per_instance says how many cores each of several instances has; give"),
+        (["--instances", 100000], "100000 instances of 1 core each need 100000 cores; this process may use"),
+        (["--instances", 1, "--engine", "openvin"], "unknown engine 'openvin'; did you mean 'openvino'?"),
+        (["--instances", 0], "invalid value for '--instances'"),
+    ],
+)
+def test_benchmark_refuses_words_that_exclude_each_other(cli: Cli, net: Path, words: list[object], said: str) -> None:
+    done = cli("benchmark", net, *words)
+    assert done.code in (1, 2) and said in done.err and "Traceback" not in done.err
+
+
+def test_a_profile_is_of_one_process(cli: Cli, net: Path, quantized: Path) -> None:
+    done = cli("benchmark", quantized, "--against", net, "--profile", "--instances", 1)
+    assert done.code == 2 and "--profile times the layers of one process" in done.err
+
+
+def test_benchmark_makes_random_inputs_of_the_shape_that_is_said(cli: Cli, tmp_path: Path) -> None:
+    symbol = zoo_like(tmp_path, "net", "")
+    done = cli("benchmark", symbol, "--num-inference-batches", 1)
+    assert done.code == 0 and "warning: sizes that input data: float32[?, 3, ?, ?] leaves free are 1" in done.err
+    assert "fix them with --input-shapes, or give data" in done.err
+    done = cli("benchmark", symbol, "--num-inference-batches", 1, "--input-shapes", "data:0,3,8,8", "--batch-sizes", 2)
+    assert (done.code, done.err) == (0, "") and "\nmodel        2  " in done.out
 
 
 def test_a_profile_needs_two_networks(cli: Cli, net: Path) -> None:

@@ -19,7 +19,7 @@ from fewbit.errors import ConfigError, FewbitWarning, NotCalibrated, UnknownName
 from tests.compat.conftest import sqnr
 
 Make = Callable[..., mx.io.ImageRecordIter]
-pytestmark = pytest.mark.filterwarnings("ignore:.*(float time|slower|far from):fewbit.errors.FewbitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(float time|SLOWER|FASTER):fewbit.errors.FewbitWarning")
 
 ORDER = {
     "quantize_model": "sym arg_params aux_params data_names device excluded_sym_names excluded_op_names calib_mode "

@@ -1,9 +1,10 @@
 """The Python interface: thin wiring of load → fuse → plan → calibrate → correct → emit → verify."""
 
 from fewbit.api.common import settings, target_named
-from fewbit.api.looking import attach, benchmark, compare, evaluate, inspect, profile, sensitivity
+from fewbit.api.looking import attach, compare, evaluate, inspect, sensitivity
 from fewbit.api.making import apply, calibrate, correct, make_plan
 from fewbit.api.onecall import VERIFY_SAMPLES, quantize
+from fewbit.api.speed import benchmark, profile
 from fewbit.core.target import TARGETS
 from fewbit.frontends import load
 from fewbit.graph.fuse import fuse

@@ -63,9 +63,13 @@ def as_source(data: Data, model: Model, config: DataConfig) -> DataSource:
 
 def opener(target: str, threads: int, *, timing: bool = False, **options: Any) -> Callable[[Model], Runner]:
     """A function that loads a model; for timing, with the engine's own habit of waiting actively."""
-    if timing and target.startswith("onnxruntime"):
-        options["spin"] = True
+    options |= timing_options(target) if timing else {}
     return partial(open_runner, target, threads=threads, **options)
+
+
+def timing_options(target: str) -> dict[str, Any]:
+    """Options of an engine that let it run as it does by itself."""
+    return {"spin": True} if target.startswith("onnxruntime") else {}
 
 
 def cores() -> int:

@@ -1,15 +1,14 @@
-"""Looking at networks: compare, evaluate, benchmark, profile, inspect, rank layers, attach a collector."""
+"""Looking at networks: compare, evaluate, inspect, rank layers, attach a collector."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
 from fewbit.api.making import calibrate, emit, make_plan
@@ -19,22 +18,20 @@ from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.plan import Plan, Rescale
 from fewbit.core.runner import Feeds
 from fewbit.core.target import TARGETS
-from fewbit.engines import open_runner, random_feeds
+from fewbit.engines import open_runner
 from fewbit.errors import PlanError, UsageError
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.static import feeder
-from fewbit.report.benchmark import Benchmark
-from fewbit.report.benchmark import benchmark as _benchmark
 from fewbit.report.compare import compare as _compare
 from fewbit.report.comparison import Comparison
+from fewbit.report.detections import DetectionEvaluation, evaluate_detector, metric_of
 from fewbit.report.evaluate import Evaluation
 from fewbit.report.evaluate import evaluate as _evaluate
 from fewbit.report.inspect import Inspection
 from fewbit.report.inspect import inspect as _inspect
-from fewbit.report.profile import Profile, profile_pair
 from fewbit.report.quantized import Quantized
 from fewbit.search.sensitivity import Sensitivity
 from fewbit.search.sensitivity import sensitivity as _sensitivity
@@ -109,96 +106,33 @@ def evaluate(
     num_skipped_batches: int = 0,
     num_inference_batches: int | None = None,
     output: str | None = None,
+    metric: str | None = None,
     **words: Any,
-) -> Evaluation:
-    """Top-1 and top-5 on labelled data, and agreement with a reference network.
+) -> Evaluation | DetectionEvaluation:
+    """Top-1 and top-5 on labelled data, or mAP where labels are objects; and how a reference network does.
 
     Args:
         model: float or integer. data: see `fewbit.data`; words: fields of `DataConfig`.
-        reference: usually the float network; adds agreement and paired flips.
-        engine, threads: what runs them. output: name of the class scores (default: the first matrix).
+        reference: usually the float network; adds agreement and paired flips, or its mAP.
+        engine, threads: what runs them.
+        output: name of the class scores (default: the first matrix), or of the detections.
         num_skipped_batches: leave out that many at the start. num_inference_batches: use at most that many.
+        metric: "accuracy" or "map"; default: as the labels are.
     """
     given = as_model(model, allow_quantized=True)
     open_ = opener(engine, threads or cores())
     other = open_(as_model(reference, allow_quantized=True)) if reference is not None else None
-    return _evaluate(
+    batches = iter(as_source(data, given, configure(DataConfig, None, **words)))
+    first = next(batches, None)
+    count = evaluate_detector if metric_of(first, metric) == "map" else _evaluate
+    return count(
         open_(given),
-        as_source(data, given, configure(DataConfig, None, **words)),
+        batches if first is None else chain([first], batches),
         reference=other,
         output=output,
         num_skipped_batches=num_skipped_batches,
         num_inference_batches=num_inference_batches,
     )
-
-
-def benchmark(
-    model: Source,
-    against: Source | None = None,
-    *,
-    data: Data = None,
-    batch_sizes: Sequence[int] = (1,),
-    threads: int = 1,
-    engine: str = "onnxruntime",
-    warmup: int = 5,
-    min_time: float = 1.0,
-    **words: Any,
-) -> Benchmark:
-    """Time a network, in turns with another one if given: medians, quartiles, ratios, throughput.
-
-    Args:
-        model: usually integer. against: usually float; ratios refer to it.
-        data: what to feed (default: random numbers); words: fields of `DataConfig`.
-        batch_sizes: each is timed; a network with a fixed batch takes only its own.
-        threads, engine: what runs them. warmup: runs that do not count. min_time: seconds for each network and size.
-    """
-    networks = {"model": as_model(model, allow_quantized=True)}
-    if against is not None:
-        networks = {"against": as_model(against, allow_quantized=True), **networks}
-    feeds = feeds_for(networks["model"], batch_sizes, data, words)
-    open_ = opener(engine, threads, timing=True)
-    about = f"{engine}, {threads} thread{'s' if threads > 1 else ''}"
-    runners = {name: open_(m) for name, m in networks.items()}
-    return _benchmark(runners, feeds, warmup=warmup, min_time=min_time, about=about)
-
-
-def profile(
-    model: Source,
-    against: Source,
-    *,
-    data: Data = None,
-    batch_size: int = 1,
-    threads: int = 1,
-    engine: str = "onnxruntime",
-    **words: Any,
-) -> Profile:
-    """Time each operator of a float network (`against`) and of its integer form, side by side, worst first.
-
-    Args:
-        model: integer. against: its float form. data: what to feed (default: random numbers).
-        batch_size: samples in a run; a network with a fixed batch takes its own. threads, engine: what runs them.
-    """
-    fused = fuse(as_model(against))
-    given = as_model(model, allow_quantized=True)
-    open_ = opener(engine, threads, timing=True)
-    (feeds,) = feeds_for(given, (batch_size,), data, words).values()
-    return profile_pair(open_(fused), open_(given), feeds, model=fused)
-
-
-def feeds_for(
-    model: Model, batch_sizes: Sequence[int], data: Data, words: Mapping[str, Any]
-) -> dict[int, dict[str, Any]]:
-    """Feeds for each batch size: real samples, repeated as needed, or random numbers."""
-    fixed = next((i.shape[0] for i in model.inputs[:1] if i.shape and isinstance(i.shape[0], int)), None)
-    if data is None:
-        return {n: random_feeds(model, batch=n) for n in ((fixed,) if fixed else batch_sizes)}
-    batch = next(iter(as_source(data, model, configure(DataConfig, None, **words)).iterate()))
-    if fixed:
-        return {fixed: dict(batch.feeds)}
-    free = {i.name for i in model.inputs if i.shape and not isinstance(i.shape[0], int)}
-    return {
-        n: {k: np.resize(x, (n, *x.shape[1:])) if k in free else x for k, x in batch.feeds.items()} for n in batch_sizes
-    }
 
 
 def inspect(model: Source) -> Inspection:

@@ -19,13 +19,14 @@ from fewbit.core.plan import Plan
 from fewbit.core.target import Target
 from fewbit.data import Batch, DataSource
 from fewbit.engines.onnxruntime_stream import open_stream
-from fewbit.errors import FewbitWarning
+from fewbit.errors import FewbitWarning, UsageError
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.finalize import finalize
 from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, Setting, any_wanted
 from fewbit.quantization.correct import correct as _correct
+from fewbit.quantization.known import with_known_ranges
 from fewbit.quantization.plan import make_plan as _make_plan
 from fewbit.quantization.static import calibrate as _calibrate
 from fewbit.quantization.static import free_batch
@@ -72,7 +73,7 @@ def _tell_of_groups(plan: Plan, config: QuantConfig) -> None:
 def calibrate(
     model: Model,
     plan: Plan,
-    data: Data,
+    data: Data = None,
     *,
     collector: CalibrationCollector | None = None,
     checkpoint: str | Path | None = None,
@@ -83,13 +84,24 @@ def calibrate(
     """Measure the ranges of a plan on data; the result is the calibration table (`plan.save("table.json")`).
 
     Args:
-        model: the fused float network of the plan. data: see `fewbit.data`.
+        model: the fused float network of the plan.
+        data: see `fewbit.data`. None: the ranges that the model's file holds are taken, see `Model.ranges`.
         collector: for calib_mode custom. checkpoint: file to keep progress in and to go on from.
         workers: batches in work at once (default: one a core, at most 8).
         progress: called with (batches done, samples done).
         words: fields of `DataConfig`.
+
+    Raises:
+        NotCalibrated: there is no data, and some values have no range in the file.
     """
     config = configure(DataConfig, None, **words)
+    if data is None:
+        if not plan.observed():
+            return plan
+        check_known(
+            model, configure(QuantConfig, None, **plan.config), *(["a collector"] if collector is not None else [])
+        )
+        return with_known_ranges(model, plan, model.ranges)
     source = as_source(data, model, config)
     done = _calibrate(
         rescaled(model, plan.rescales),
@@ -106,6 +118,30 @@ def calibrate(
     return replace(done, data=source.digest() or "") if plan.observed() else done
 
 
+def check_known(model: Model, config: QuantConfig, *asked: str) -> None:
+    """Refuse to do without data what needs some.
+
+    Args:
+        asked: what was asked for that is measured on data, other than what the config says of calibration.
+
+    Raises:
+        UsageError: something was, or the model's file holds no ranges.
+    """
+    if not model.ranges:
+        raise UsageError(
+            "ranges are measured on data; give data=, or calib_mode='none' to measure them at run time instead"
+        )
+    modes = [config.calib_mode, *(o["calib_mode"] for o in config.overrides.values() if "calib_mode" in o)]
+    asked += tuple(f"calib_mode {m!r}" for m in modes if m != QuantConfig.calib_mode)
+    if asked:
+        raise UsageError(f"{asked[0]} needs data to measure on, and none was given; the checkpoint holds ranges only")
+
+
+def uncorrected() -> tuple[Correction, ...]:
+    """What is told of corrections where there is no data."""
+    return (Correction("corrections", False, 0.0, 0.0, 0.0, "not tried: they are fitted to data, and none was given"),)
+
+
 def remember(source: DataSource, config: QuantConfig) -> Remember:
     """Data that keeps the samples which corrections need, so that they need not be read again after calibration."""
     return Remember(source, room(config), config.num_calib_batches)
@@ -119,7 +155,7 @@ def room(config: QuantConfig) -> int:
 def correct(
     model: Model,
     plan: Plan,
-    data: Data,
+    data: Data = None,
     *,
     workers: int | None = None,
     deadline: float | None = None,
@@ -131,7 +167,8 @@ def correct(
     What is tried follows from `effort` and the corrections' own words in the plan's settings.
 
     Args:
-        model: the fused float network of the plan. plan: calibrated. data: see `fewbit.data`; some of it is used.
+        model: the fused float network of the plan. plan: calibrated.
+        data: see `fewbit.data`; some of it is used. None: nothing is tried.
         workers: cores to use (default: all). deadline: moment of time.monotonic() (default: `time_limit` from now).
         say: called with (what is done, steps done, steps). words: fields of `DataConfig`.
 
@@ -141,6 +178,8 @@ def correct(
     chosen = configure(QuantConfig, None, **plan.config)
     if not any_wanted(chosen) or chosen.calib_mode == "none":
         return plan, ()
+    if data is None:
+        return plan, uncorrected()
     config = configure(DataConfig, None, **words)
     seen = data if isinstance(data, Remember) else remember(as_source(data, model, config), chosen)
     if deadline is None and chosen.time_limit:

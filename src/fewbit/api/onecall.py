@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
-from fewbit.api.making import calibrate, calibrated, corrected, emit, emitted, make_plan, room
+from fewbit.api.making import calibrate, calibrated, check_known, corrected, emit, emitted, make_plan, room, uncorrected
 from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, Slices, samples_in, slices, too_few
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets
@@ -48,6 +48,9 @@ VERIFY_SAMPLES = 16
 CORRECTIONS_SHARE = 0.3
 """Of the time limit that corrections may use if a budget is to be searched for after them."""
 
+DEVIATIONS = 3
+"""Standard deviations from the middle of a range to its ends, where data is made up."""
+
 BEST_TAKES = 20
 """Times as long as those of default: the corrections of best are left out of a search with less time than that."""
 
@@ -71,7 +74,8 @@ def quantize(
 
     Args:
         model: a Model or the path of one; it is not changed.
-        data: to calibrate on: see `fewbit.data`.
+        data: to calibrate on: see `fewbit.data`. A model that was read from a calibrated checkpoint has ranges and
+            needs none; with data all ranges are measured anew.
         config, words: `QuantConfig` (or a TOML file), and any of its fields and those of `DataConfig` as keywords.
         collector: measures the ranges, for calib_mode custom.
         verify: run float and integer network side by side on some of the data; without it the report has sizes and
@@ -92,24 +96,25 @@ def quantize(
         FewbitError: see `fewbit.errors`.
     """
     chosen, data_config = settings(config, words)
-    if data is None and chosen.calib_mode != "none":
-        raise UsageError(
-            "ranges are measured on data; give data=, or calib_mode='none' to measure them at run time instead"
-        )
     if (best or state) and not budgets(chosen):
         raise UsageError("best= and state= are for searches; set a budget, such as min_cosine=0.98, or leave them out")
     given = as_model(model)
+    known = data is None and chosen.calib_mode != "none"
+    if known:
+        check_known(given, chosen, *budgets(chosen), *(["a collector"] if collector is not None else []))
     fused = fuse(given)
     _check_budgets(given, chosen)
     _check_operators(given, fused, chosen)
-    source = as_source(random_feeds(given) if data is None else data, given, data_config)
+    source = as_source(_feeds_within(given) if data is None else data, given, data_config)
     seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
-    job = _Job(given, fused, chosen, seen, workers or cores(), say or (lambda what, done, of: None), _end(chosen))
+    job = _Job(
+        given, fused, chosen, seen, workers or cores(), say or (lambda what, done, of: None), _end(chosen), known
+    )
 
     def ranges(plan: Plan) -> Plan:
         return calibrate(
-            fused, plan, seen, collector=collector, checkpoint=checkpoint, workers=workers, progress=progress,
-            **asdict(data_config),
+            fused, plan, None if known else seen, collector=collector, checkpoint=checkpoint, workers=workers,
+            progress=progress, **asdict(data_config),
         )  # fmt: skip
 
     done = job.resumed(Path(state)) if state else None
@@ -133,6 +138,16 @@ def _room(config: QuantConfig, verify: bool) -> int:
     if any_wanted(config):
         return room(config)
     return VERIFY_SAMPLES if verify or config.measure else 0
+
+
+def _feeds_within(model: Model) -> dict[str, Any]:
+    """Random numbers for every input, as far apart as the range says that is known of it."""
+    feeds = random_feeds(model)
+    for name, x in feeds.items():
+        if x.dtype.kind == "f" and name in model.ranges:
+            lo, hi = model.ranges[name]
+            feeds[name] = (lo + (hi - lo) * (x / (2 * DEVIATIONS) + 0.5).clip(0, 1)).astype(x.dtype)
+    return feeds
 
 
 def _end(config: QuantConfig) -> float | None:
@@ -168,6 +183,7 @@ class _Job:
     Args:
         given, fused: the float network, as it came and fused. seen: the data. threads: cores to use.
         say: tells what is done. end: deadline of time.monotonic(), or None.
+        known: there is no data, ranges are those that the network came with.
     """
 
     given: Model
@@ -177,6 +193,7 @@ class _Job:
     threads: int
     say: Say
     end: float | None
+    known: bool = False
 
     @property
     def held(self) -> int:
@@ -222,6 +239,8 @@ class _Job:
         """The plan with the corrections that help."""
         if not any_wanted(self.config) or self.config.calib_mode == "none":
             return _Done(plan, (), measured)
+        if self.known:
+            return _Done(plan, uncorrected(), measured)
         end = self.end
         if end is not None and budgets(self.config):
             end = time.monotonic() + CORRECTIONS_SHARE * max(0.0, end - time.monotonic())
@@ -325,7 +344,14 @@ class _Job:
         return replace(made, **told, warnings=(*made.warnings, *self._doubts(made, done)))
 
     def _doubts(self, made: QuantReport, done: _Done) -> Iterator[str]:
-        """What a met budget does not promise."""
+        """What figures do not promise."""
+        if self.known:
+            judged = (
+                ""
+                if made.cosine is None
+                else "; error and speed were measured on random numbers, and may differ on data"
+            )
+            yield f"there was no data: ranges are those of the checkpoint{judged}"
         if done.found is None:
             return
         samples, limit = done.found.figures.samples, self.config.max_latency

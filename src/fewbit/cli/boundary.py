@@ -34,6 +34,7 @@ REPORT = "error: this is a bug in fewbit, not in what you did; please report it 
 
 FLAGS = {
     r"\bskip_bad\b": "--skip-bad",
+    r"when the network is loaded \(input_shapes\)": "with --input-shapes",
     r"or load it with allow_quantized=True.*": "or use inspect, compare, evaluate or benchmark, which take either",
 }
 """Words of the Python interface in messages → what to say on the command line."""

@@ -50,7 +50,7 @@ def run(
     """Measure ranges and corrections on data, and write a plan.
 
     The plan can be read, edited, and applied with `fewbit apply`, without data; that gives what `fewbit quantize` gives
-    with the same settings.
+    with the same settings. A quantized MXNet checkpoint holds ranges: without data they are taken.
     """
     from fewbit import api
     from fewbit.api.making import remember
@@ -63,13 +63,16 @@ def run(
     deadline = time.monotonic() + chosen.time_limit if chosen.time_limit else None
     out = output_file(output, model, config, data=data)
     given = api.load(model)
-    source = open_data(needed_data(data, "calibrating needs data"), given.inputs, reading)
+    source = None
+    if data is not None or not given.ranges:
+        source = open_data(needed_data(data, "calibrating needs data"), given.inputs, reading)
     fused = api.fuse(given)
     plan = api.make_plan(fused, chosen)
     kept = checkpoint_of(out) if resume else None
     with going_on(kept):
-        with work("calibrating", batch_count(source, chosen.num_calib_batches), quiet=quiet) as (tick, step):
-            seen = remember(source, chosen)
+        total = batch_count(source, chosen.num_calib_batches) if source is not None else None
+        with work("calibrating", total, quiet=quiet) as (tick, step):
+            seen = remember(source, chosen) if source is not None else None
             plan = api.calibrate(fused, plan, seen, checkpoint=kept, workers=threads, progress=tick)
             plan, told = api.correct(fused, plan, seen, workers=threads, deadline=deadline, say=step)
         plan.save(out)

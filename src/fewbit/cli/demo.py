@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -80,7 +80,7 @@ def measure(engine: str, given: Model, made: Quantized, test: Any) -> OnEngine:
 
     return OnEngine(
         engine,
-        api.evaluate(made, test, reference=given, engine=engine, batch_size=100),
+        cast("Evaluation", api.evaluate(made, test, reference=given, engine=engine, batch_size=100)),
         api.benchmark(made, given, engine=engine, batch_sizes=BATCH_SIZES, min_time=SECONDS),
     )
 

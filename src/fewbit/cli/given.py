@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="DATA",
-        help="Folder of images or .bin files, .npz, .npy, 'input:PATH,input:PATH' or 'module:function'.",
+        help="Folder of images or .bin files, .rec, .npz, .npy, 'input:PATH,input:PATH' or 'module:function'.",
         show_default=False,
     ),
 ]
@@ -34,6 +34,18 @@ Threads = Annotated[
 Engine = Annotated[str, typer.Option(metavar="NAME", help="What runs the network: onnxruntime or openvino.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="INT", help="Use this many batches [default: all].", show_default=False)
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:SIZES",
+        help="Shape of an input that the file leaves open: data:1,3,224,224; 0 or ? is free. May be repeated.",
+        show_default=False,
+    ),
+]
+Params = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Weights of an MXNet symbol, if not called as usual.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
@@ -68,3 +80,23 @@ def batch_count(source: Any, limit: int | None) -> int | None:
         return limit
     count = int(source.batches)
     return count if limit is None else min(limit, count)
+
+
+def read_shapes(given: Sequence[str] | None) -> dict[str, tuple[int | None, ...]]:
+    """`data:1,3,224,224` → {"data": (1, 3, 224, 224)}; sizes of 0 and ? are None.
+
+    Raises:
+        UsageError: a text of another form, or an input twice.
+    """
+    found: dict[str, tuple[int | None, ...]] = {}
+    for text in given or ():
+        name, _, sizes = text.rpartition(":")
+        parts = [part.strip() for part in sizes.split(",")]
+        if not name or not all(part == "?" or (part.isascii() and part.isdecimal()) for part in parts):
+            raise UsageError(
+                f"input_shapes is {text!r}; it must look like data:1,3,224,224, with 0 or ? for sizes that are free"
+            )
+        if name in found:
+            raise UsageError(f"input_shapes gives {name!r} twice; give each input once")
+        found[name] = tuple(None if part == "?" else int(part) or None for part in parts)
+    return found

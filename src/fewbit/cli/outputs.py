@@ -6,11 +6,12 @@ config, plan, data. None of these is ever overwritten, under whatever name or li
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fewbit.errors import OutputError, UsageError
+from fewbit.errors import ModelError, OutputError, UsageError
 
 
 def output_file(
@@ -50,6 +51,8 @@ def _refuse_input(file: Path, out: Path, model: Path, others: list[Path], data: 
     name = f"the output {out}" if file == out else f"{file}, which is written with the output {out},"
     if _same(file, [model, *others]):
         raise UsageError(f"{name} is the input itself; give it another name")
+    if _same(file, _checkpoint(model)):
+        raise UsageError(f"{name} belongs to the checkpoint {model}; give it another name")
     if _same(file, external_files(model)):
         raise UsageError(f"{name} holds weights of {model}; give it another name")
     sample = file.suffix.lower() in IMAGES | {".bin"}
@@ -57,6 +60,28 @@ def _refuse_input(file: Path, out: Path, model: Path, others: list[Path], data: 
         inside = sample and part.is_dir() and file.resolve().is_relative_to(part.resolve())
         if inside or (part.is_file() and part.samefile(file)):
             raise UsageError(f"{name} is data that is read; give it another name")
+
+
+def _checkpoint(model: Path) -> list[Path]:
+    """Files of an MXNet checkpoint, and the network that its symbol points to."""
+    from fewbit.frontends.base import file_of
+    from fewbit.frontends.mxnet.checkpoint import checkpoint_files, pointed
+    from fewbit.graph.external import external_files
+
+    file = file_of(model)
+    if file.suffix not in (".json", ".params"):
+        return []
+    with contextlib.suppress(ModelError, OSError):  # loading it will say what is wrong
+        network = pointed(file) if file.suffix == ".json" else None
+        return [file, network, *external_files(network)] if network is not None else [file, *checkpoint_files(file)]
+    return [file]
+
+
+def network_file(out: Path) -> Path:
+    """The ONNX file of a result that is called by a symbol, which points to it: `x-symbol.json` → `x.onnx`."""
+    from fewbit.frontends.mxnet.checkpoint import network_beside
+
+    return network_beside(out) if out.suffix == ".json" else out
 
 
 def _same(file: Path, others: list[Path] | frozenset[Path]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,39 +14,49 @@ from fewbit.cli.flags import with_flags
 from fewbit.cli.given import (
     Config,
     Data,
-    FloatModel,
+    InputShapes,
     Json,
     Output,
+    Params,
     Quiet,
     Threads,
     batch_count,
-    both_configs,
     needed_data,
 )
-from fewbit.cli.outputs import output_file
+from fewbit.cli.outputs import network_file, output_file
 from fewbit.cli.resuming import checkpoint_of, going_on, start_of, state_of
 from fewbit.cli.screen import answer, say, work
+from fewbit.cli.zoo import Asked, FirstConv, Zoo, ZooFolder, asked
 from fewbit.config import DataConfig, QuantConfig, budgets
 from fewbit.errors import FewbitError, FewbitWarning
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the verdict on every layer and the size; write nothing.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Keep progress beside OUTPUT (.calib, .search), go on from it; removed when done."),
+]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Measure error and speed against float.")]
 
 
 @with_flags(QuantConfig, DataConfig)
 def run(
     *,
-    model: FloatModel,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="The float network.", show_default=False)
+    ] = None,
     output: Output = None,
     data: Data = None,
     config: Config = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the verdict on every layer and the size; write nothing.")
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Keep progress beside OUTPUT (.calib, .search), go on from it; removed when done."
-        ),
-    ] = False,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Measure error and speed against float.")] = True,
+    input_shapes: InputShapes = None,
+    params: Params = None,
+    zoo: Zoo = None,
+    zoo_folder: ZooFolder = None,
+    exclude_first_conv: FirstConv = False,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    verify: Verify = True,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -53,28 +64,48 @@ def run(
 ) -> None:
     """Turn a float network into an integer one.
 
-    Writes OUTPUT and beside it the plan: what became integer, in which format and range, and why. With a budget OUTPUT
-    holds the best network found so far from early on, and exit code 1 says that the budget could not be met.
+    Writes OUTPUT and beside it the plan: what became integer, in which format and range, and why. An OUTPUT that ends
+    in -symbol.json, as MXNet has it, points to the .onnx file beside it. With a budget OUTPUT holds the best network
+    found so far from early on, and exit code 1 says that the budget could not be met.
+    """
+    ask = asked(
+        model=model, zoo=zoo, zoo_folder=zoo_folder, first_conv=exclude_first_conv, shapes=input_shapes, params=params,
+        data=data, output=output, config=config, words=words, dry_run=dry_run,
+    )  # fmt: skip
+    if dry_run:
+        from fewbit.cli.rehearsal import rehearse
+
+        given = ask.load()
+        seen = rehearse(given, ask.settings(given))
+        answer(seen.text, seen.to_json, json=json)
+        return
+    network = network_file(ask.output) if ask.output is not None else None
+    for file in dict.fromkeys((ask.output, network)):
+        output_file(file, ask.model, config, ask.params, data=ask.data, network=file == network)
+    assert ask.output is not None and network is not None
+    _make(ask, ask.output, network, resume=resume, verify=verify, threads=threads, json=json, quiet=quiet)
+
+
+def _make(
+    ask: Asked, out: Path, network: Path, *, resume: bool, verify: bool, threads: int | None, json: bool, quiet: bool
+) -> None:
+    """Quantize, write and tell.
+
+    Args:
+        out: what the user called the result. network: its ONNX file; another one if `out` only points to it.
     """
     from fewbit import api
     from fewbit.data import open_data
     from fewbit.report.quantized import plan_path
 
-    chosen, reading = both_configs(config, words)
-    if dry_run:
-        from fewbit.cli.rehearsal import rehearse
-
-        seen = rehearse(api.load(model), chosen)
-        answer(seen.text, seen.to_json, json=json)
-        return
-    out = output_file(output, model, config, data=data, network=True)
-    given = api.load(model)
+    given = ask.load()
+    chosen = ask.settings(given)
     source = None
-    if data is not None or chosen.calib_mode != "none":
+    if ask.data is not None or not (chosen.calib_mode == "none" or given.ranges):
         why = "ranges are measured on data, unless --calib-mode none leaves them to run time"
-        source = open_data(needed_data(data, why), given.inputs, reading)
+        source = open_data(needed_data(ask.data, why), given.inputs, ask.reading)
     searching = bool(budgets(chosen))
-    kept, state, best = checkpoint_of(out), state_of(out), out if searching else None
+    kept, state, best = checkpoint_of(out), state_of(out), network if searching else None
     total = batch_count(source, chosen.num_calib_batches) if source is not None else None
     with warnings_at_the_end() as said, going_on(state, start_of(state), kept, resume=resume, best=best):
         with work("calibrating", total, quiet=quiet) as (tick, step):
@@ -93,15 +124,20 @@ def run(
         assert made.report is not None
         if not (json or quiet):
             said.update(made.report.problems())  # the report frames them
-        made.save(out)
-    report, plan = made.report, plan_path(out)
-    wrote = f"wrote {out} and {plan}{'' if report.quantized else ALL_FLOAT}"
-    found = {"output": str(out), "plan": str(plan), "report": report.to_json()}
+        made.save(network)
+        if network != out:
+            from fewbit.frontends.mxnet.checkpoint import point
+
+            point(out, network)
+    report, plan = made.report, plan_path(network)
+    files = f"{network} and {plan}" if network == out else f"{out}, which points to {network}, and {plan}"
+    wrote = f"wrote {files}{'' if report.quantized else ALL_FLOAT}"
+    found = {"output": str(out), "network": str(network), "plan": str(plan), "report": report.to_json()}
     answer(lambda: f"{report.text()}\n\n{wrote}", lambda: found, json=json, quiet=quiet)
     if searching and resume and state.exists():
         say(f"the search is kept in {state}; the same command with a longer --time-limit goes on from there")
     if report.budget_met is False:
-        raise FewbitError(f"over budget; {out} holds the best network that was found")
+        raise FewbitError(f"over budget; {network} holds the best network that was found")
 
 
 ALL_FLOAT = ": the float network, its layers fused; nothing in it is integer"

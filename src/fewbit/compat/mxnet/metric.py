@@ -27,7 +27,7 @@ class EvalMetric:
 
     def update(self, labels: Any, preds: Any) -> None:
         """Count a batch: a list of labels and a list of scores, or one array of each."""
-        raise NotImplementedError
+        raise UsageError(f"{type(self).__name__} must define update(labels, preds)")
 
 
 class TopKAccuracy(EvalMetric):

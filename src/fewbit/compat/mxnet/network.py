@@ -21,7 +21,7 @@ from fewbit.api.common import as_model
 from fewbit.compat.mxnet.ndarray import NDArray, array
 from fewbit.core.plan import Plan
 from fewbit.errors import ModelFormatError, UsageError, one_of, unknown
-from fewbit.frontends.mxnet.checkpoint import SYMBOL, point, pointed
+from fewbit.frontends.mxnet.checkpoint import network_beside, point, pointed
 from fewbit.frontends.mxnet.convert import convert
 from fewbit.frontends.mxnet.graph import Entry, SymbolGraph, SymbolNode
 from fewbit.frontends.mxnet.quantized import recover
@@ -167,7 +167,7 @@ class QuantizedSymbol(Quantized):
         if file.suffix != ".json":
             super().save(file)
             return
-        network = file.with_name(f"{file.name.removesuffix(SYMBOL).removesuffix('.json')}.onnx")
+        network = network_beside(file)
         super().save(network)
         point(file, network)
 

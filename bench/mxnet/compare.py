@@ -1,0 +1,262 @@
+"""fewbit beside MXNet 1.9.1 on the same checkpoints and images: ranges, thresholds, error, latency, calibration time.
+
+python bench/mxnet/compare.py --oracle PYTHON [--networks resnet18_v1,resnet50_v1,mobilenet1.0] [--images 32]
+
+PYTHON is the interpreter of an environment with mxnet==1.9.1 (see oracle.py). Photographs come from the zoo of
+bench/zoo; float scores are MXNet's. Latency is taken in turns, one thread each, in two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from common import table, write
+from zoo.nets import NETWORKS
+
+import fewbit as fb
+from fewbit.engines import open_runner
+from fewbit.frontends.mxnet.ndarray import load_ndarrays, save_ndarrays
+
+MEAN, STD = np.array([123.68, 116.779, 103.939]), np.array([58.393, 57.12, 57.375])
+SLICE = 2.0  # seconds of a turn
+
+
+class Oracle:
+    """The other process.
+
+    Args:
+        python: its interpreter. threads: that it may use.
+    """
+
+    def __init__(self, python: str, threads: int) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "MXNET_CPU_WORKER_NTHREADS": "1"}
+        command = [python, str(Path(__file__).with_name("oracle.py"))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+    def __call__(self, do: str, **words: Any) -> dict[str, float]:
+        """Have something done."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": do, **words}) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("ANSWER "):
+                answer: dict[str, float] = json.loads(line.removeprefix("ANSWER "))
+                return answer
+        raise SystemExit("the oracle died; see above")
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def photographs(count: int) -> np.ndarray:
+    """Photographs of the zoo, normalized as the Gluon zoo wants them, (N, 3, 224, 224)."""
+    network = NETWORKS["efficientnet_lite0"]
+    raw = [next(iter(f.values())) for f, _ in zip(network.calib(), range(count), strict=False)]
+    pixels = np.concatenate(raw)[:count] * 128 + 127
+    return ((pixels - MEAN[:, None, None]) / STD[:, None, None]).astype(np.float32)
+
+
+def sqnr(reference: np.ndarray, found: np.ndarray) -> float:
+    """dB of scores against float ones."""
+    return float(10 * np.log10((reference.astype(np.float64) ** 2).sum() / ((reference - found) ** 2).sum()))
+
+
+def outputs(model: fb.Model, engine: str, images: np.ndarray) -> np.ndarray:
+    """Scores, image by image."""
+    runner, name = open_runner(engine, model), model.inputs[0].name
+    return np.concatenate([next(iter(runner.run({name: x[None]}).values())) for x in images])
+
+
+def ranges_of(model: fb.Model, images: np.ndarray, mode: str) -> dict[str, tuple[float, float]]:
+    """fewbit's ranges by value."""
+    fused = fb.fuse(model)
+    plan = fb.calibrate(
+        fused, fb.make_plan(fused, calib_mode=mode, quantize_mode="full"), {model.inputs[0].name: images}
+    )
+    return {n: (v.lo, v.hi) for n, v in plan.values.items() if v.role == "act" and n in plan.observed()}
+
+
+def mended(name: str) -> str:
+    """MXNet's name of a value without what fusing put in front."""
+    return name.removesuffix("_output").removesuffix("_0")
+
+
+def one(
+    name: str, oracle: Oracle, serial: Oracle, calib: np.ndarray, test: np.ndarray, folder: Path, rounds: int
+) -> dict[str, Any]:
+    """All figures of one network."""
+    prefix, data, held = str(folder / name), str(folder / "calib.npy"), str(folder / "test.npy")
+    oracle("make", net=name, data=data, prefix=prefix)
+    shape = list(calib.shape[1:])
+    for side in (oracle, serial):
+        side("load", prefix=prefix, key="float", shape=[1, *shape])
+    model = fb.load(prefix, input_shapes={"data": (None, *shape)})
+    found: dict[str, Any] = {"imported": imported(model, oracle, held, test, folder)}
+    walls = {"naive": [], "entropy": []}  # type: dict[str, list[float]]
+    ours: dict[str, list[float]] = {"naive": [], "entropy": []}
+    for mode in walls:
+        for _ in range(3):
+            answer = oracle(
+                "quantize",
+                prefix=prefix,
+                data=data,
+                mode=mode,
+                key=mode,
+                ranges=str(folder / f"{mode}.npz"),
+                batches=[1],
+            )
+            walls[mode].append(answer["wall"])
+            start = time.perf_counter()
+            loaded = fb.load(prefix, input_shapes={"data": (None, *shape)})
+            fb.quantize(loaded, {"data": calib}, calib_mode=mode, effort="fast", verify=False)
+            ours[mode].append(time.perf_counter() - start)
+    found["wall"] = {
+        m: {"mxnet": median(walls[m]), "fewbit": median(ours[m]), "ratio": median(ours[m]) / median(walls[m])}
+        for m in walls
+    }
+    found["sqnr"] = errors(model, oracle, calib, held, test, folder)
+    found["ranges"] = {m: compared(ranges_of(model, calib, m), dict(np.load(folder / f"{m}.npz"))) for m in walls}
+    serial(
+        "quantize", prefix=prefix, data=data, mode="naive", key="int8", ranges=str(folder / "x.npz"), batches=[1, 32]
+    )
+    found["latency"] = {b: latency(model, serial, calib, b, rounds) for b in (1, 32)}
+    return found
+
+
+def imported(model: fb.Model, oracle: Oracle, held: str, test: np.ndarray, folder: Path) -> dict[str, float]:
+    """How far the imported float network is from MXNet."""
+    oracle("run", key="float", data=held, out=str(folder / "float.npy"))
+    reference = np.load(folder / "float.npy")
+    got = outputs(model, "onnxruntime", test)
+    return {"difference": float(np.abs(reference - got).max()), "size": float(np.abs(reference).mean())}
+
+
+def errors(
+    model: fb.Model, oracle: Oracle, calib: np.ndarray, held: str, test: np.ndarray, folder: Path
+) -> dict[str, float]:
+    """SQNR of MXNet's int8 and of ours, against MXNet's float scores."""
+    reference, found = np.load(folder / "float.npy"), {}
+    for mode in ("naive", "entropy"):
+        oracle("run", key=f"{mode}/1", data=held, out=str(folder / "q.npy"))
+        found[f"mxnet {mode}"] = sqnr(reference, np.load(folder / "q.npy"))
+        for effort in ("fast", "default"):
+            q = fb.quantize(model, {"data": calib}, calib_mode=mode, effort=effort, verify=False)
+            found[f"fewbit {mode} {effort}"] = sqnr(reference, outputs(q, "onnxruntime", test))
+        q = fb.quantize(model, {"data": calib}, calib_mode=mode, target="openvino", verify=False)
+        found[f"fewbit {mode} default, OpenVINO"] = sqnr(reference, outputs(q, "openvino", test))
+    return found
+
+
+def compared(ours: dict[str, tuple[float, float]], theirs: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Ranges of values that both know, by name or, where MXNet renamed them, by MXNet's own fused names."""
+    worst, within, count = 0.0, 0, 0
+    for name, (lo, hi) in ours.items():
+        other = theirs.get(name)
+        if other is None:
+            continue
+        a, b = max(abs(lo), abs(hi)), float(np.abs(other).max())
+        difference = abs(a - b) / max(b, 1e-30)
+        count, worst, within = count + 1, max(worst, difference), within + (difference <= 0.01)
+    return {"values": count, "worst": worst, "within 1 %": within}
+
+
+def latency(model: fb.Model, oracle: Oracle, calib: np.ndarray, batch: int, rounds: int) -> dict[str, float]:
+    """Median seconds in turns: our int8 in OpenVINO and ONNX Runtime, MXNet's int8; one thread each."""
+    shape, seen = list(calib.shape[1:]), {"mxnet": [], "openvino": [], "onnxruntime": []}  # type: tuple[list[int], dict[str, list[float]]]
+    feed = {model.inputs[0].name: np.random.default_rng(0).standard_normal((batch, *shape)).astype(np.float32)}
+    runners = {}
+    for engine in ("openvino", "onnxruntime"):
+        q = fb.quantize(model, {"data": calib}, target=engine, effort="fast", verify=False)
+        runners[engine] = open_runner(engine, q, threads=1)
+        runners[engine].run(feed)
+    for _ in range(rounds):
+        seen["mxnet"].append(oracle("clock", key=f"int8/{batch}", batch=batch, shape=shape, seconds=SLICE)["median"])
+        for engine, runner in runners.items():
+            times, end = [], time.perf_counter() + SLICE
+            while time.perf_counter() < end or len(times) < 3:
+                start = time.perf_counter()
+                runner.run(feed)
+                times.append(time.perf_counter() - start)
+            seen[engine].append(median(times))
+    found = {k: median(v) for k, v in seen.items()}
+    return found | {
+        "ratio": found["openvino"] / found["mxnet"],
+        "onnxruntime ratio": found["onnxruntime"] / found["mxnet"],
+    }
+
+
+def params_speed(folder: Path) -> dict[str, float]:
+    """Seconds to read a .params file of 240 MB, warm."""
+    rng = np.random.default_rng(0)
+    path = folder / "large.params"
+    save_ndarrays(path, {f"arg:w{i}": rng.standard_normal((1000, 1000)).astype(np.float32) for i in range(60)})
+    load_ndarrays(path)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        load_ndarrays(path)
+        times.append(time.perf_counter() - start)
+    return {"MB": path.stat().st_size / 1e6, "seconds": median(times)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--oracle", required=True)
+    parser.add_argument("--networks", default="resnet18_v1,resnet50_v1,mobilenet1.0")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    images = photographs(args.images + 32)
+    calib, test = images[: args.images], images[args.images :]
+    data: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "calib.npy", calib)
+        np.save(folder / "test.npy", test)
+        data["params"] = params_speed(folder)
+        oracle, serial = Oracle(args.oracle, 2), Oracle(args.oracle, 1)
+        for network in args.networks.split(","):
+            data[network] = one(network, oracle, serial, calib, test, folder, args.rounds)
+            print(network, json.dumps(data[network]), file=sys.stderr)
+        oracle.close()
+        serial.close()
+    write("mxnet", data, page(data))
+
+
+def page(data: dict[str, Any]) -> str:
+    """The tables."""
+    nets = {k: v for k, v in data.items() if k != "params"}
+    parts = [f"A .params file of {data['params']['MB']:.0f} MB is read in {data['params']['seconds']:.2f} s."]
+    rows = [[n, v["imported"]["difference"], v["imported"]["size"]] for n, v in nets.items()]
+    parts.append(table(["network", "largest difference to MXNet, float", "mean size of scores"], rows))
+    rows = [[n, m, *v["ranges"][m].values()] for n, v in nets.items() for m in v["ranges"]]
+    parts.append(table(["network", "calibration", "values of the same name", "worst difference", "within 1 %"], rows))
+    keys = list(next(iter(nets.values()))["sqnr"])
+    parts.append(table(["SQNR, dB", *nets], [[k, *(v["sqnr"][k] for v in nets.values())] for k in keys]))
+    rows = [[n, m, w["mxnet"], w["fewbit"], w["ratio"]] for n, v in nets.items() for m, w in v["wall"].items()]
+    parts.append(table(["network", "calibration", "MXNet, s", "fewbit, s", "ratio"], rows))
+    rows = [[n, b, *(1e3 * t[k] for k in ("mxnet", "openvino", "onnxruntime")), t["ratio"], t["onnxruntime ratio"]]
+            for n, v in nets.items() for b, t in v["latency"].items()]  # fmt: skip
+    head = ["network", "batch", "MXNet int8, ms", "OpenVINO, ms", "ONNX Runtime, ms", "OpenVINO ÷ MXNet", "ORT ÷ MXNet"]
+    parts.append(table(head, rows))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
