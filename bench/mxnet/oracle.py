@@ -14,6 +14,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 from mxnet.contrib.quantization import calib_graph, quantize_graph
+from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 
 READY: dict[str, mx.mod.Module] = {}
@@ -21,22 +22,31 @@ BACKEND = "MKLDNN_QUANTIZE"
 
 
 def make(net: str, data: str, prefix: str) -> dict[str, float]:
-    """Export a zoo network: Xavier weights, real BatchNorm statistics, scores of mean size 1."""
+    """Export a zoo network: Xavier weights, the BatchNorm statistics of these images, scores of mean size 1."""
     mx.random.seed(0)
     np.random.seed(0)
     block = vision.get_model(net, pretrained=False)
-    block.initialize(mx.init.Xavier(magnitude=2.0))
-    images = np.load(data)
-    for start in range(0, len(images), 8):
-        with autograd.record():
-            block(mx.nd.array(images[start : start + 8]))
+    block.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    block.apply(forget)
+    images = mx.nd.array(np.load(data))
+    block(images[:1])
+    with autograd.record():
+        answer = block(images)
+    answer.backward()  # which is when statistics are taken over
+    mx.nd.waitall()
     block.hybridize()
-    size = float(block(mx.nd.array(images[:8])).abs().mean().asscalar())
+    size = float(block(images[:8]).abs().mean().asscalar())
     last = [p for n, p in block.collect_params().items() if n.endswith("weight")][-1]
     last.set_data(last.data() / max(size, 1e-6))
-    block(mx.nd.array(images[:1]))
+    block(images[:1])
     block.export(prefix, 0)
     return {"size": size}
+
+
+def forget(block: nn.HybridBlock) -> None:
+    """Have a BatchNorm take over the statistics of the next batch as they are."""
+    if isinstance(block, nn.BatchNorm):
+        block._kwargs["momentum"] = 0.0
 
 
 def module(sym, args, auxs, shape) -> mx.mod.Module:
@@ -54,7 +64,10 @@ def load(prefix: str, key: str, shape: list[int]) -> dict[str, float]:
 
 
 def quantize(prefix: str, data: str, mode: str, key: str, ranges: str, batches: list[int]) -> dict[str, float]:
-    """Fuse, quantize, calibrate, fuse; the int8 module is ready under `key/<batch>`. Says how long it took."""
+    """Fuse, quantize, calibrate, fuse; the int8 module is ready under `key/<batch>`. Says how long it took.
+
+    The integer network is saved as `prefix-mode`, with its ranges in six decimals; exact naive ranges in `ranges`.
+    """
     images = np.load(data)
     start = time.perf_counter()
     sym, args, auxs = mx.model.load_checkpoint(prefix, 0)
@@ -66,30 +79,16 @@ def quantize(prefix: str, data: str, mode: str, key: str, ranges: str, batches: 
     for image in images:
         mod.forward(mx.io.DataBatch([mx.nd.array(image[None])]), is_train=False)
     mod.get_outputs()[0].wait_to_read()
-    seen = getattr(collector, "hist_dict", None)
-    limits = {k: (v[2], v[3]) for k, v in seen.items()} if mode == "entropy" else {}
+    limits = dict(collector.min_max_dict) if mode == "naive" else {}
     csym, cargs, cauxs = calib_graph(qsym=qsym, arg_params=args, aux_params=auxs, collector=collector,
                                      calib_mode=mode, quantized_dtype="auto")  # fmt: skip
     csym = csym.get_backend_symbol(BACKEND)
     wall = time.perf_counter() - start
-    found = collector.min_max_dict if mode == "naive" else thresholds(csym, limits)
-    np.savez(ranges, **{k: np.array(v, np.float64).reshape(-1) for k, v in found.items()})
+    mx.model.save_checkpoint(f"{prefix}-{mode}", 0, csym, cargs, cauxs)
+    np.savez(ranges, **{k: np.array(v, np.float64).reshape(-1) for k, v in limits.items()})
     for batch in batches:
         READY[f"{key}/{batch}"] = module(csym, cargs, cauxs, (batch, *images.shape[1:]))
     return {"wall": wall}
-
-
-def thresholds(sym, limits: dict) -> dict[str, tuple[float, float]]:
-    """Ranges that an entropy calibration left in the graph, by the name of the value before quantizing."""
-    found = {}
-    for node in json.loads(sym.tojson())["nodes"]:
-        attrs = node.get("attrs", {})
-        if "min_calib_range" in attrs:
-            name = node["name"].removeprefix("quantized_").removesuffix("_quantize")
-            names = [n for n in limits if n in (f"{name}_output", name)]
-            for n in names:
-                found[n] = (float(attrs["min_calib_range"]), float(attrs["max_calib_range"]))
-    return found
 
 
 def run(key: str, data: str, out: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fewbit.core.params import params_from_range
 from fewbit.core.spec import QuantSpec
 from fewbit.core.threshold import (
-    _exact_divergence,
+    _divergence,
     _lower_bounds,
     entropy_threshold,
     mse_range,
@@ -33,14 +33,14 @@ def histogram(x, bins=8001):
 def test_threshold_is_that_of_mxnet(case, levels):
     with np.load(ORACLE) as z:
         top, divergence = entropy_threshold(z[f"{case}_hist"], z[f"{case}_edges"], levels)
-        assert top == pytest.approx(z[f"{case}_nq{levels}_threshold"].item(), rel=1e-3)
-        assert divergence == pytest.approx(z[f"{case}_nq{levels}_divergence"].item(), rel=5e-3)
+        assert top == pytest.approx(z[f"{case}_nq{levels}_threshold"].item(), rel=1e-6)
+        assert divergence == pytest.approx(z[f"{case}_nq{levels}_divergence"].item(), rel=1e-4)
 
 
 def plain(hist, edges, levels):
-    """Every candidate, exactly, in order."""
+    """Every candidate, in order."""
     half = hist.size // 2
-    found = [_exact_divergence(hist, i, levels) for i in range(levels // 2, half + 1)]
+    found = [_divergence(hist, i, levels) for i in range(levels // 2, half + 1)]
     if not found:
         return edges[-1], 0.0
     i = int(np.argmin(found))
@@ -78,21 +78,21 @@ def test_bounds_lie_below_the_divergence_and_close(hist, levels):
     if hist.size < levels:
         return
     low = _lower_bounds(hist, levels)
-    exact = np.array([_exact_divergence(hist, i, levels) for i in range(levels // 2, hist.size // 2 + 1)])
-    assert (low <= exact + 1e-12).all()
+    exact = np.array([_divergence(hist, i, levels) for i in range(levels // 2, hist.size // 2 + 1)])
+    assert (low <= exact + 1e-4).all()  # sums in float32 are off by that
     assert (np.isinf(low) == np.isinf(exact)).all()
     if np.count_nonzero(hist) > hist.size / 2:
         near = np.isfinite(exact)
-        np.testing.assert_allclose(low[near], exact[near], atol=1e-6)
+        np.testing.assert_allclose(low[near], exact[near], atol=1e-4)
 
 
-def test_exact_divergence_by_hand():
+def test_divergence_by_hand():
     """Nine bins, 3 levels, i = 2: P = [3, 3, 5, 1, 9], slice [0, 3, 5, 1, 2], groups of 1, 1 and 3 bins."""
     hist = np.array([0, 1, 2, 3, 5, 1, 2, 3, 4])
     p, q = np.array([3, 3, 5, 1, 9.0]), np.array([1e-4, 3, 8 / 3, 8 / 3, 8 / 3])
     q[1:] -= 1e-4 / 4
     p, q = p / p.sum(), q / q.sum()
-    assert _exact_divergence(hist, 2, 3) == pytest.approx(np.sum(p * np.log(p / q)), rel=1e-12)
+    assert _divergence(hist, 2, 3) == pytest.approx(np.sum(p * np.log(p / q)), rel=1e-6)
 
 
 def test_all_zero_histogram_keeps_the_whole_range():
