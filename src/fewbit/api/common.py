@@ -17,6 +17,7 @@ from fewbit.engines import open_runner
 from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
 from fewbit.graph.model import Model
+from fewbit.graph.ranked import in_front, ranked
 
 Data = Any
 Progress = Callable[[int, int], None]
@@ -70,6 +71,12 @@ def opener(target: str, threads: int, *, timing: bool = False, **options: Any) -
 def timing_options(target: str) -> dict[str, Any]:
     """Options of an engine that let it run as it does by itself."""
     return {"spin": True} if target.startswith("onnxruntime") else {}
+
+
+def judging(model: Model, open: Callable[[Model], Runner]) -> Callable[[Model], Runner]:
+    """An opener for comparing a float network with integer ones: detectors answer with what enters their ranking."""
+    tail = ranked(model)
+    return lambda other: open(in_front(other, tail))
 
 
 def cores() -> int:

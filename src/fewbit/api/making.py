@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit import __version__
-from fewbit.api.common import Data, Progress, as_source, cores, opener, settings, target_named
+from fewbit.api.common import Data, Progress, as_source, cores, judging, opener, settings, target_named
 from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned, too_few
 from fewbit.calib import CalibrationCollector
 from fewbit.config import DataConfig, QuantConfig, configure
@@ -213,7 +213,7 @@ def corrected(
         config=config,
         target=target,
         fit=thinned(parts.fit, FIT[config.effort]),
-        trial=Trial(model, parts.held, opener(plan.target, workers or cores()), emit),
+        trial=Trial(model, parts.held, judging(model, opener(plan.target, workers or cores())), emit),
         open=opener("onnxruntime", workers or cores()),
         emit=emit,
         calibrate=lambda network, p: calibrated(network, p, config, batches, workers),

@@ -16,7 +16,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
+from fewbit.api.common import (
+    Data,
+    Progress,
+    Source,
+    as_model,
+    as_source,
+    cores,
+    judging,
+    opener,
+    settings,
+    target_named,
+)
 from fewbit.api.making import calibrate, calibrated, check_known, corrected, emit, emitted, make_plan, room, uncorrected
 from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, Slices, samples_in, slices, too_few
 from fewbit.calib import CalibrationCollector
@@ -310,7 +321,9 @@ class _Job:
             target,
             wanted,
             rank=rank,
-            judge=make_judge(self.fused, kept, runs, emits, latency=timed if "max_latency" in wanted else None),
+            judge=make_judge(
+                self.fused, kept, judging(self.fused, runs), emits, latency=timed if "max_latency" in wanted else None
+            ),
             wider=[better] if self.config.effort == "default" and in_time else [],
             calibrate=lambda plan: calibrated(base, plan, self.config, self.seen.kept(), self.threads),
             save=(lambda plan, figures: emit(self.fused, whole(plan), {}).save(best)) if best else None,

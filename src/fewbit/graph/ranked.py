@@ -43,3 +43,18 @@ def ranked(model: Model) -> Ranked:
     reads = (v for n in tail.values() for v in n.inputs if v is not None and v.name not in inside)
     fronts = {str(v.name): None for v in reads if v.producer() is not None and is_float(v)}
     return Ranked(outputs, inside, tuple(fronts)) if outputs and fronts else Ranked()
+
+
+def in_front(model: Model, tail: Ranked) -> Model:
+    """A network that answers with what ranked outputs are made from, instead of them; one without them stays as it is.
+
+    Args:
+        model: the float network that `tail` was found in, or an integer one made of it.
+    """
+    if not tail.outputs or not {o.name for o in model.outputs}.issuperset(tail.outputs):
+        return model
+    copy = model.with_outputs(tail.fronts)
+    for value in [v for v in copy.graph.outputs if v.name in tail.outputs]:
+        copy.graph.outputs.remove(value)
+    copy.drop_unused()
+    return copy

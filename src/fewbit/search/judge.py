@@ -76,7 +76,8 @@ def make_judge(
     if not batches:
         raise EmptyData("there is no held-out batch to judge quantized networks on; hand more samples")
     before = _answers(open(float_model), batches)
-    scores = next((name for name, x in before[0].items() if class_like(x)), None)
+    classes = all(b.labels is None or _class_numbers(b.labels) for b in batches)  # a detector's are objects
+    scores = next((name for name, x in before[0].items() if class_like(x)), None) if classes else None
     macs = counted_macs(float_model, batches[0], open)
     timed = latency(float_model) if latency is not None else None
 
@@ -98,6 +99,10 @@ def make_judge(
         )
 
     return judge
+
+
+def _class_numbers(labels: Array) -> bool:
+    return labels.ndim == 1 and labels.dtype.kind in "iu"
 
 
 def _answers(runner: Runner, batches: Sequence[Batch]) -> list[dict[str, Array]]:

@@ -143,3 +143,11 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "unknown metric 'mapp'; did you mean 'map'" in capsys.readouterr().err
     assert main([*given, "--metric", "accuracy"]) == 1
     assert "no output looks like class scores" in capsys.readouterr().err
+
+
+def test_corrections_and_budgets_judge_a_detector_by_what_is_ranked() -> None:
+    words = {"num_calib_batches": 3, "verify": False, **READING}
+    made = fb.quantize(network(), RECORDS, min_sqnr=25, **words)
+    assert made.report is not None and made.report.budget_met
+    kept = {c.name: c for c in made.report.corrections}
+    assert any(c.kept and c.before > 20 for c in kept.values())  # rows of detections would be near 0 dB

@@ -1,7 +1,7 @@
 """MXNet's functions that quantize, over fewbit: `mxnet.contrib.quantization`.
 
     quantize_net             one call, Gluon                     quantize_model           one call, symbols
-    quantize_model_onednn    the same with fusion (fewbit always fuses)
+    quantize_model_onednn    the same, since fewbit always fuses
     quantize_graph → run with the collector → calib_graph        step by step
 
 Names, order and defaults of parameters are those of MXNet 2; the spellings of 1.x (`ctx`, `num_calib_examples`,
@@ -97,31 +97,8 @@ def quantize_model(
     return found, params_of(found), {}
 
 
-def quantize_model_onednn(
-    sym: Any,
-    arg_params: Params | None = None,
-    aux_params: Params | None = None,
-    data_names: Sequence[str] = ("data",),
-    device: Context = cpu(),  # noqa: B008
-    excluded_sym_names: list[str] | None = None,
-    excluded_op_names: list[str] | None = None,
-    calib_mode: str | None = "entropy",
-    calib_data: Any = None,
-    num_calib_batches: int | None = None,
-    quantized_dtype: str = "int8",
-    quantize_mode: str = "smart",
-    quantize_granularity: str = "tensor-wise",
-    logger: Any = None,
-    **words: Any,
-) -> tuple[QuantizedSymbol, Dict, Dict]:
-    """As `quantize_model`; layers are fused by that, too."""
-    return quantize_model(
-        sym, arg_params, aux_params, data_names, device, excluded_sym_names, excluded_op_names, calib_mode, calib_data,
-        num_calib_batches, quantized_dtype, quantize_mode, quantize_granularity, logger, **words,
-    )  # fmt: skip
-
-
-quantize_model_mkldnn = quantize_model_onednn
+quantize_model_onednn = quantize_model_mkldnn = quantize_model
+"""Those with fusion: fewbit always fuses."""
 
 
 def quantize_graph(
