@@ -16,7 +16,7 @@ from fewbit.data import DataSource, open_data
 from fewbit.engines import open_runner
 from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
-from fewbit.graph.model import Model
+from fewbit.graph.model import Model, TensorInfo
 from fewbit.graph.ranked import in_front, ranked
 
 Data = Any
@@ -77,6 +77,12 @@ def judging(model: Model, open: Callable[[Model], Runner]) -> Callable[[Model], 
     """An opener for comparing a float network with integer ones: detectors answer with what enters their ranking."""
     tail = ranked(model)
     return lambda other: open(in_front(other, tail))
+
+
+def free_sizes(model: Model) -> list[TensorInfo]:
+    """Inputs with sizes, other than the batch, that are not fixed."""
+    batch = {info.shape[0] for info in model.inputs if info.shape and isinstance(info.shape[0], str)}
+    return [i for i in model.inputs if any(not isinstance(d, int) and d not in batch for d in i.shape[1:])]
 
 
 def cores() -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from fewbit.api.common import (
     as_model,
     as_source,
     cores,
+    free_sizes,
     judging,
     opener,
     settings,
@@ -38,7 +40,7 @@ from fewbit.data import Batch
 from fewbit.engines import engine_version, random_feeds
 from fewbit.errors import FewbitWarning, PlanError, UsageError
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import Model
+from fewbit.graph.model import Model, op_names
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, any_wanted
 from fewbit.quantization.static import free_batch
@@ -116,6 +118,7 @@ def quantize(
     fused = fuse(given)
     _check_budgets(given, chosen)
     _check_operators(given, fused, chosen)
+    verify = verify and (data is not None or _known_sizes(given))
     source = as_source(_feeds_within(given) if data is None else data, given, data_config)
     seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
     job = _Job(
@@ -149,6 +152,19 @@ def _room(config: QuantConfig, verify: bool) -> int:
     if any_wanted(config):
         return room(config)
     return VERIFY_SAMPLES if verify or config.measure else 0
+
+
+def _known_sizes(model: Model) -> bool:
+    """Whether random images can be made for a network; if not, that is told."""
+    free = [i for i in free_sizes(model) if len(i.shape) > 3]
+    if free:
+        warnings.warn(
+            f"not verified: sizes of input {free[0]} are free, and there is no data that tells them; fix them when the "
+            "network is loaded: input_shapes, or --input-shapes data:0,3,224,224",
+            FewbitWarning,
+            stacklevel=3,
+        )
+    return not free
 
 
 def _feeds_within(model: Model) -> dict[str, Any]:
@@ -397,7 +413,7 @@ def _check_budgets(model: Model, config: QuantConfig) -> None:
 
 def _check_operators(given: Model, fused: Model, config: QuantConfig) -> None:
     """Warn of excluded operators that fusing left none of: what they did is part of other layers now."""
-    before, after = given.op_counts(), fused.op_counts()
+    before, after = (Counter(op for n in m.nodes for op in op_names(n)) for m in (given, fused))
     for op in config.exclude_operators:
         if before[op] and not after[op]:
             warnings.warn(

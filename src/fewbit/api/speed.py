@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from fewbit.api.common import Data, Source, as_model, as_source, opener, timing_options
+from fewbit.api.common import Data, Source, as_model, as_source, free_sizes, opener, timing_options
 from fewbit.config import DataConfig, configure
 from fewbit.core.instances import share_cores
 from fewbit.engines import random_feeds
@@ -149,13 +149,11 @@ def feeds_for(
 
 
 def _tell_of_free(model: Model) -> None:
-    """Warn of sizes, other than the batch, that random inputs do not know: images of 1 x 1 are fast and say nothing."""
-    batch = {info.shape[0] for info in model.inputs if info.shape and isinstance(info.shape[0], str)}
-    for info in model.inputs:
-        if any(not isinstance(d, int) and d not in batch for d in info.shape[1:]):
-            warnings.warn(
-                f"sizes that input {info} leaves free are 1 in random inputs; fix them when the network is loaded "
-                "(input_shapes), or give data",
-                FewbitWarning,
-                stacklevel=4,
-            )
+    """Warn of sizes that random inputs do not know: images of 1 x 1 are fast and say nothing."""
+    for info in free_sizes(model):
+        warnings.warn(
+            f"sizes that input {info} leaves free are 1 in random inputs; fix them when the network is loaded "
+            "(input_shapes), or give data",
+            FewbitWarning,
+            stacklevel=4,
+        )

@@ -106,7 +106,10 @@ def _sizes(slot: Slot, config: DataConfig, width: object, height: object) -> tup
     if final is None:
         if not (isinstance(width, int) and isinstance(height, int)):
             pair = "center_crop" if shorter else "resize"
-            raise ConfigError(f"{slot} does not fix height and width; give {pair}_width and {pair}_height")
+            raise ConfigError(
+                f"{slot} does not fix height and width; give {pair}_width and {pair}_height, or the "
+                f"shape when the network is loaded: input_shapes, --input-shapes {slot.name}:0,3,224,224"
+            )
         if shorter and min(width, height) > shorter:
             raise ConfigError(
                 f"{slot} takes images of {width}x{height}, and resize_shorter {shorter} makes them smaller; "

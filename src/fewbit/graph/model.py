@@ -250,6 +250,15 @@ def _attr_text(attr: ir.Attr) -> str:
     return repr(attr.value)
 
 
+SOURCE_OP = "mxnet.op"
+"""Metadata key: the operator of the layer in the tool that the network came from, if it was not ONNX there."""
+
+
+def op_names(node: ir.Node) -> set[str]:
+    """What the operator of a node may be called: ONNX's name, and that of the tool that the network came from."""
+    return {op_name(node), *filter(None, [node.metadata_props.get(SOURCE_OP)])}
+
+
 def op_name(node: ir.Node) -> str:
     """Operator type; with its domain unless that is the standard one: `Conv`, `com.microsoft.FusedConv`."""
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"

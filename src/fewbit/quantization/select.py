@@ -20,7 +20,7 @@ from fewbit.config import QuantConfig
 from fewbit.core.target import NodeFacts, OpRule, Target
 from fewbit.errors import unknown
 from fewbit.graph.facts import facts
-from fewbit.graph.model import Model, is_const, is_float, known_operators, op_name
+from fewbit.graph.model import Model, is_const, is_float, known_operators, op_name, op_names
 from fewbit.graph.rewrite import PATTERN_KEY
 
 Node = Any
@@ -89,7 +89,7 @@ def check_names(model: Model, config: QuantConfig) -> None:
     for part in config.exclude_layers_match:
         if not any(part in n for n in known):
             raise unknown("layer containing", part, known, hint="exclude_layers_match takes a part of a layer's name")
-    used = {op_name(n) for n in model.nodes}
+    used = {op for n in model.nodes for op in op_names(n)}
     for op in config.exclude_operators:
         if op not in used and op not in known_operators():
             raise unknown("operator", op, used)
@@ -123,8 +123,9 @@ def excluded(model: Model, node: Node, config: QuantConfig) -> str:
     for part in config.exclude_layers_match:
         if any(part in n for n in names):
             return f"excluded by exclude_layers_match {part!r}"
-    if op_name(node) in config.exclude_operators:
-        return f"excluded by exclude_operators {op_name(node)!r}"
+    for op in config.exclude_operators:
+        if op in op_names(node):
+            return f"excluded by exclude_operators {op!r}"
     if settings_for(model, node, config).get("float"):
         return "kept float by an override"
     return ""

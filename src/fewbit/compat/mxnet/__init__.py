@@ -21,6 +21,7 @@ from fewbit.compat.mxnet.collectors import (
     get_optimal_thresholds,
 )
 from fewbit.compat.mxnet.context import Context, cpu, current_context, gpu
+from fewbit.compat.mxnet.missing import telling
 from fewbit.compat.mxnet.quantization import (
     calib_graph,
     quantize_graph,
@@ -40,3 +41,5 @@ __all__ = [
     "quantize_graph", "quantize_model", "quantize_model_mkldnn", "quantize_model_onednn", "quantize_net",
     "quantize_net_v2", "sym", "symbol",
 ]  # fmt: skip
+
+__getattr__ = telling("mx", "record files: fewbit records, mx.io.ImageRecordIter; networks: export them in MXNet once")

@@ -25,7 +25,8 @@ class LayerHistogramCollector(CalibrationCollector):
 
     Args:
         quantized_dtype: "auto" and "uint8" give values without negative numbers a range from 0, and twice the levels.
-        num_bins: of a histogram; odd. include_layers: names of the values to look at. logger: told of each value.
+        num_bins: of a histogram; odd. include_layers: names of the values to look at (1.x: include_layer).
+        logger: told of each value.
 
     Attributes:
         hist_dict: name → (counts, edges, min, max, th).
@@ -37,8 +38,13 @@ class LayerHistogramCollector(CalibrationCollector):
         num_bins: int = BINS,
         include_layers: Sequence[str] | None = None,
         logger: Any = None,
+        *,
+        include_layer: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(quantized_dtype, int):  # 1.x: (num_bins, include_layer, logger)
+            quantized_dtype, num_bins = "int8", quantized_dtype
+        include_layers = include_layers if include_layers is not None else include_layer
         self.hist_dict: dict[str, Hist] = {}
         self.num_bins, self.logger = num_bins, logger
         self.include_layers = list(include_layers) if include_layers is not None else None
@@ -93,9 +99,15 @@ class LayerOutputMinMaxCollector(CalibrationCollector):
     """
 
     def __init__(
-        self, quantized_dtype: str = "int8", include_layers: Sequence[str] | None = None, logger: Any = None
+        self,
+        quantized_dtype: str = "int8",
+        include_layers: Sequence[str] | None = None,
+        logger: Any = None,
+        *,
+        include_layer: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        include_layers = include_layers if include_layers is not None else include_layer
         self.quantized_dtype, self.logger = one_of("quantized_dtype", quantized_dtype, DTYPES), logger
         self.include_layers = list(include_layers) if include_layers is not None else None
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import cycle, islice, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,7 +79,7 @@ class NDArrayIter(DataIter):
     """Batches of arrays in memory.
 
     Args:
-        data, label: an array, a list, or a dict name → array; the first axis is samples.
+        data, label: an array, a list, or a dict name → array, taken in the order of names; the first axis is samples.
         batch_size: samples in a batch. shuffle: in a random order, by numpy's global generator.
         last_batch_handle: of samples that do not fill a batch: "pad" takes from the front again, "discard" leaves
             them out, "roll_over" keeps them for the next pass.
@@ -151,7 +151,7 @@ def _named(given: Arrays, name: str) -> dict[str, np.ndarray]:
     if given is None:
         return {}
     if isinstance(given, Mapping):
-        return {str(k): np.asarray(v) for k, v in given.items()}
+        return {str(k): np.asarray(given[k]) for k in sorted(given)}
     if isinstance(given, np.ndarray):
         return {name: np.asarray(given)}
     many = len(given) > 1
@@ -167,7 +167,7 @@ class ImageRecordIter(DataIter):
         mean_r, mean_g, mean_b, std_r, std_g, std_b: subtracted from a channel, and what it is then divided by.
         scale: multiplied at the end. resize: length of the shorter edge before the crop from the centre; -1: none.
         shuffle, shuffle_chunk_seed, seed: the order; it is random, but not MXNet's.
-        round_batch: fill the last batch up from the front.
+        round_batch: fill the last batch up from the front, else with its last image; `pad` says how many.
         preprocess_threads and others that never change what comes out are taken and have no effect.
 
     Raises:
@@ -175,7 +175,16 @@ class ImageRecordIter(DataIter):
     """
 
     QUIET = frozenset(
-        {"preprocess_threads", "prefetch_buffer", "ctx", "verbose", "path_imgidx", "shuffle_chunk_size", "device_id"}
+        {
+            "preprocess_threads",
+            "prefetch_buffer",
+            "ctx",
+            "verbose",
+            "path_imgidx",
+            "shuffle_chunk_size",
+            "device_id",
+            "fill_value",
+        }
     )
     PLAIN: Mapping[str, tuple[Any, ...]] = {"num_parts": (1,), "dtype": ("float32", None), "max_random_scale": (1,)}
     """Words → values that change nothing, besides False, None, 0, -1 and 1.0."""
@@ -235,12 +244,11 @@ class ImageRecordIter(DataIter):
     def next(self) -> DataBatch:
         """The next batch; StopIteration at the end."""
         found = list(islice(self._samples, self.batch_size))
-        if not found or (len(found) < self.batch_size and not self._fill):
+        if not found:
             raise StopIteration
         pad = self.batch_size - len(found)
-        again = self._source.iterate() if pad else iter(())
-        while len(found) < self.batch_size:
-            found.append(next(again))
+        again = cycle(self._source.iterate()) if pad and self._fill else repeat(found[-1])
+        found += islice(again, pad)
         label = (
             [array(np.concatenate([np.asarray(b.labels, np.float32) for b in found]))]
             if found[0].labels is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fewbit.compat.mxnet.missing import telling
 from fewbit.core.metrics import top_k_hits
 from fewbit.errors import UsageError, one_of
 
@@ -24,6 +25,10 @@ class EvalMetric:
     def get(self) -> tuple[str, float]:
         """Name and value; NaN if nothing was counted."""
         return self.name, self.sum_metric / self.num_inst if self.num_inst else float("nan")
+
+    def get_name_value(self) -> list[tuple[str, float]]:
+        """Pairs of name and value."""
+        return [self.get()]
 
     def update(self, labels: Any, preds: Any) -> None:
         """Count a batch: a list of labels and a list of scores, or one array of each."""
@@ -62,9 +67,48 @@ def _list(given: Any) -> Sequence[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-METRICS = {"acc": Accuracy, "accuracy": Accuracy, "top_k_accuracy": TopKAccuracy, "top_k_acc": TopKAccuracy}
+METRICS = {
+    "acc": Accuracy,
+    "accuracy": Accuracy,
+    "Accuracy": Accuracy,
+    "TopKAccuracy": TopKAccuracy,
+    "top_k_accuracy": TopKAccuracy,
+    "top_k_acc": TopKAccuracy,
+}
 
 
-def create(metric: str | EvalMetric, **words: Any) -> EvalMetric:
-    """A metric by its name: `create("top_k_accuracy", top_k=5)`."""
+class CompositeEvalMetric(EvalMetric):
+    """Several metrics at once.
+
+    Args:
+        metrics: names or metrics.
+    """
+
+    def __init__(self, metrics: Sequence[Any] = (), name: str = "composite") -> None:
+        super().__init__(name)
+        self.metrics = [create(m) for m in metrics]
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        super().reset()
+        for metric in getattr(self, "metrics", ()):
+            metric.reset()
+
+    def update(self, labels: Any, preds: Any) -> None:
+        """Count a batch in each."""
+        for metric in self.metrics:
+            metric.update(labels, preds)
+
+    def get_name_value(self) -> list[tuple[str, float]]:
+        """Name and value of each."""
+        return [m.get() for m in self.metrics]
+
+
+def create(metric: Any, **words: Any) -> EvalMetric:
+    """A metric by its name, `create("top_k_accuracy", top_k=5)`, or several by a list."""
+    if isinstance(metric, (list, tuple)):
+        return CompositeEvalMetric(metric)
     return metric if isinstance(metric, EvalMetric) else METRICS[one_of("metric", metric, METRICS)](**words)
+
+
+__getattr__ = telling("mx.metric", f"metrics are {', '.join(METRICS)}")

@@ -18,15 +18,16 @@ import numpy as np
 
 from fewbit.api.common import cores
 from fewbit.compat.mxnet.context import on_cpu
+from fewbit.compat.mxnet.feeding import described, feeds_of, input_order, said
 from fewbit.compat.mxnet.io import DataBatch
 from fewbit.compat.mxnet.metric import EvalMetric, create
+from fewbit.compat.mxnet.model import load_checkpoint
 from fewbit.compat.mxnet.ndarray import NDArray, array
-from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, Symbol, network_of, with_params
+from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, Symbol, check_inputs, network_of, with_params
 from fewbit.engines import open_runner
 from fewbit.errors import UsageError
-from fewbit.frontends.mxnet.layer import OP_KEY
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import Model
+from fewbit.graph.model import SOURCE_OP, Model
 
 Callback = Callable[..., None]
 
@@ -48,11 +49,13 @@ class Module:
         context: Any = None,
         **words: Any,
     ) -> None:
-        on_cpu(context, what="Module")
+        on_cpu(*(context if isinstance(context, (list, tuple)) else [context]), what="Module")
         if isinstance(symbol, PlannedSymbol):
             raise UsageError("the network has no ranges yet; calibrate it first, with calib_graph")
+        check_inputs([] if tuple(data_names) == ("data",) else data_names, symbol)
         self.symbol, self.data_names = symbol, list(data_names)
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._spare: set[str] = set(label_names or ())
         self._network: Model | None = None
         self._run: Callable[[dict[str, np.ndarray]], list[np.ndarray]] | None = None
         self._outputs: list[NDArray] = []
@@ -70,6 +73,7 @@ class Module:
         if for_training:
             raise UsageError("for_training is True; fewbit runs trained networks: bind(for_training=False, …)")
         self._shapes = {str(d[0]): tuple(d[1]) for d in data_shapes}
+        self._spare = {str(d[0]) for d in label_shapes or ()}
 
     def set_params(
         self,
@@ -85,7 +89,12 @@ class Module:
             self._network = with_params(self.symbol, given, allow_missing=allow_missing, allow_extra=allow_extra)
         else:
             self._network = network_of(self.symbol, arg_params, aux_params, self._shapes)
+        input_order(said(("data",), self.data_names, self._network), self._network, self._spare | self._idle())
         self._run = None
+
+    def _idle(self) -> set[str]:
+        """Variables of the symbol that inference does without."""
+        return set(self.symbol.list_arguments()) if isinstance(self.symbol, Symbol) else set()
 
     def set_monitor_callback(self, callback: Callback, monitor_all: bool = False) -> None:
         """Have a function called with every value of every batch from now on: (name, operator, array)."""
@@ -97,9 +106,10 @@ class Module:
         """Run a batch; `get_outputs` has the results."""
         if is_train:
             raise UsageError("is_train is True; fewbit runs trained networks: forward(batch, is_train=False)")
-        names = [i.name for i in self._model().inputs]
-        order = [n for n in self.data_names if n in names] or names
-        self._outputs = [array(o, dtype=o.dtype) for o in self._runner()(feeds_of(data_batch.data, order))]
+        model = self._model()
+        names = described(data_batch.provide_data) or list(self._shapes) or said(("data",), self.data_names, model)
+        order = input_order(names, model, self._spare | self._idle())
+        self._outputs = [array(o, dtype=o.dtype) for o in self._runner()(feeds_of(data_batch.data, order, model))]
 
     def get_outputs(self) -> list[NDArray]:
         """Outputs of the last batch."""
@@ -118,10 +128,14 @@ class Module:
         whole = [np.concatenate(column).view(NDArray) for column in zip(*parts, strict=True)]
         return whole[0] if len(whole) == 1 else whole
 
+    def update_metric(self, eval_metric: EvalMetric, labels: Any, pre_sliced: bool = False) -> None:
+        """Count the last batch."""
+        eval_metric.update(labels, self._outputs)
+
     def score(
-        self, eval_data: Any, eval_metric: str | EvalMetric, num_batch: int | None = None, reset: bool = True
+        self, eval_data: Any, eval_metric: Any, num_batch: int | None = None, reset: bool = True, **words: Any
     ) -> list[tuple[str, float]]:
-        """Count a metric over data with labels."""
+        """Count a metric, or a list of them, over data with labels; what only fills a batch up is not counted."""
         metric = create(eval_metric)
         metric.reset()
         if reset:
@@ -132,7 +146,15 @@ class Module:
             self.forward(batch, is_train=False)
             rows = len(self._outputs[0]) - batch.pad
             metric.update([batch.label[0][:rows]], [self._outputs[0][:rows]])
-        return [metric.get()]
+        return metric.get_name_value()
+
+    @staticmethod
+    def load(prefix: str, epoch: int, load_optimizer_states: bool = False, **words: Any) -> Module:
+        """A module of a checkpoint, with its parameters."""
+        symbol, args, auxs = load_checkpoint(prefix, epoch)
+        mod = Module(symbol, **words)
+        mod.set_params(args, auxs)
+        return mod
 
     def _model(self) -> Model:
         if self._network is None:
@@ -165,12 +187,12 @@ def watched(
 
     What fusing renames is shown as well (`raw`), so that the names of a plan are always among them.
     """
-    show = _three(callback)
+    show = three(callback)
     networks = [network, *([fuse(network)] if raw else [])]
     seen: set[str] = set()
     plans = []
     for one in networks:
-        ops = {str(v.name): n.metadata_props.get(OP_KEY, n.op_type) for n in one.nodes for v in n.outputs if v.name}
+        ops = {str(v.name): n.metadata_props.get(SOURCE_OP, n.op_type) for n in one.nodes for v in n.outputs if v.name}
         ops |= {i.name: "" for i in one.inputs}
         names = [n for n in ops if n not in seen]
         seen |= set(names)
@@ -191,21 +213,10 @@ def watched(
     return run
 
 
-def _three(callback: Callback) -> Callback:
+def three(callback: Callback) -> Callback:
     """Callbacks of MXNet 1.x take (name, array)."""
     try:
         takes = len(inspect.signature(callback).parameters)
     except (TypeError, ValueError):
         takes = 3
     return callback if takes >= 3 else lambda name, op, arr: callback(name, arr)
-
-
-def feeds_of(data: Sequence[Any], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of a batch, in the order of the inputs.
-
-    Raises:
-        UsageError: there are fewer than the network has inputs.
-    """
-    if len(data) < len(names):
-        raise UsageError(f"a batch has {len(data)} arrays; the network has the inputs {', '.join(names)}")
-    return {n: np.ascontiguousarray(a) for n, a in zip(names, data, strict=False)}

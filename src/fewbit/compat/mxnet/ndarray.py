@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fewbit.compat.mxnet.context import Context, cpu
+from fewbit.compat.mxnet.missing import telling
 from fewbit.errors import UsageError
 from fewbit.frontends.mxnet.ndarray import load_ndarrays, save_ndarrays
 
@@ -56,12 +57,9 @@ class NDArray(np.ndarray):
 
 
 def array(source: Any, ctx: Context | None = None, dtype: Any = None) -> NDArray:
-    """An array out of numbers; float32 unless it is an array of another type or `dtype` says so, as in MXNet."""
-    plain = np.asarray(source)
-    wanted = dtype if dtype is not None else plain.dtype if isinstance(source, np.ndarray) else np.float32
-    if dtype is None and wanted == np.float64:
-        wanted = np.float32
-    return np.array(plain, dtype=wanted, order="C").view(NDArray)
+    """An array out of numbers; float32 unless it is an NDArray of another type or `dtype` says so, as in MXNet."""
+    wanted = dtype if dtype is not None else source.dtype if isinstance(source, NDArray) else np.float32
+    return np.array(np.asarray(source), dtype=wanted, order="C").view(NDArray)
 
 
 def zeros(shape: int | Sequence[int], ctx: Context | None = None, dtype: Any = np.float32) -> NDArray:
@@ -94,3 +92,6 @@ def save(fname: str | os.PathLike[str], data: NDArray | Sequence[NDArray] | Mapp
 
 def waitall() -> None:
     """Return at once: nothing is pending here."""
+
+
+__getattr__ = telling("mx.nd", "an NDArray is a numpy array, so numpy's functions take it")

@@ -18,18 +18,20 @@ from typing import Any
 import numpy as np
 
 from fewbit.api.common import as_model
+from fewbit.compat.mxnet.missing import telling
 from fewbit.compat.mxnet.ndarray import NDArray, array
 from fewbit.core.plan import Plan
 from fewbit.errors import ModelFormatError, UsageError, one_of, unknown
 from fewbit.frontends.mxnet.checkpoint import network_beside, point, pointed
 from fewbit.frontends.mxnet.convert import convert
 from fewbit.frontends.mxnet.graph import Entry, SymbolGraph, SymbolNode
-from fewbit.frontends.mxnet.quantized import recover
+from fewbit.frontends.mxnet.quantized import fused_layers, recover
 from fewbit.frontends.mxnet.symbol import parse_symbol, read_symbol, save_symbol, symbol_text
 from fewbit.frontends.mxnet.upgrade import upgrade
 from fewbit.graph.files import load_model
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model, is_const
+from fewbit.graph.shapes import with_input_shapes
 from fewbit.report.quantized import Quantized, plan_path
 
 BACKENDS = ("MKLDNN", "MKLDNN_QUANTIZE", "ONEDNN", "ONEDNN_QUANTIZE")
@@ -196,6 +198,11 @@ def quantized_file(path: Path) -> QuantizedSymbol:
     return QuantizedSymbol(Quantized(load_model(path, allow_quantized=True), Plan.load(plan_path(path))))
 
 
+def Variable(name: str, **words: Any) -> Symbol:
+    """As `var`."""
+    return var(name)
+
+
 def var(name: str, **words: Any) -> Symbol:
     """A variable, as `SymbolBlock` takes them for inputs."""
     return Symbol(SymbolGraph((SymbolNode("null", name),), (Entry(0, 0),), (0,)))
@@ -209,12 +216,13 @@ def network_of(sym: Any, args: Params = None, auxs: Params = None, shapes: Shape
         args, auxs: parameters of a Symbol by name; other networks have theirs.
         shapes: of inputs, as far as known; the first axis is free.
     """
-    if isinstance(sym, Model):
-        return sym
     if isinstance(sym, PlannedSymbol):
         return sym.network
-    if isinstance(sym, (str, os.PathLike)) and not args:
-        return as_model(sym)
+    if isinstance(sym, Model) or (isinstance(sym, (str, os.PathLike)) and not args):
+        model = as_model(sym)
+        known = {i.name: i.shape for i in model.inputs}
+        told = {k: (None, *v[1:]) for k, v in (shapes or {}).items() if len(v) == len(known.get(k, ()))}
+        return with_input_shapes(model, told) if told else model
     if isinstance(sym, (str, os.PathLike)):
         sym = load(sym)
     if not isinstance(sym, Symbol):
@@ -226,7 +234,25 @@ def network_of(sym: Any, args: Params = None, auxs: Params = None, shapes: Shape
     wanted = {k: (None, *v[1:]) for k, v in (shapes or {}).items() if k in graph.variables and k not in weights}
     model = convert(graph, weights, shapes=wanted, name=sym.name or "network")
     model.ranges = ranges
+    model.aliases = fused_layers(sym.graph) | model.aliases
     return fuse(model) if sym.fused else model
+
+
+def check_inputs(names: Sequence[str], sym: Any) -> None:
+    """Raise if a symbol has no variables of these names.
+
+    Raises:
+        UnknownName: the nearest is offered.
+    """
+    if isinstance(sym, Symbol):
+        for name in names:
+            if name not in sym.list_arguments() and "label" not in name:
+                raise unknown("input", name, sym.list_arguments())
+
+
+def idle(sym: Any) -> set[str]:
+    """Variables of a symbol that inference may do without, such as labels."""
+    return set(sym.list_arguments()) if isinstance(sym, Symbol) else set()
 
 
 def params_of(model: Model) -> dict[str, NDArray]:
@@ -268,3 +294,6 @@ def _plain(value: Any) -> Any:
 
 def _arguments(model: Model) -> list[str]:
     return [i.name for i in model.inputs] + [str(v.name) for v in model.weights()]
+
+
+__getattr__ = telling("mx.sym", "networks cannot be built here: export them in MXNet once")

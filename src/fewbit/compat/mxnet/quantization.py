@@ -22,21 +22,28 @@ from fewbit.calib import CalibrationCollector
 from fewbit.compat.mxnet.batches import as_batches, batch_size_of, shapes_of
 from fewbit.compat.mxnet.collectors import LayerHistogramCollector, LayerOutputMinMaxCollector
 from fewbit.compat.mxnet.context import Context, cpu, on_cpu
+from fewbit.compat.mxnet.feeding import said
 from fewbit.compat.mxnet.gluon import SymbolBlock
+from fewbit.compat.mxnet.module import three
 from fewbit.compat.mxnet.ndarray import NDArray
-from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, network_of, params_of
+from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, idle, network_of, params_of
+from fewbit.compat.mxnet.spelling import spelled
 from fewbit.compat.mxnet.words import limit, settings
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.errors import NotCalibrated, UsageError
-from fewbit.frontends.mxnet.layer import OP_KEY
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import Model
+from fewbit.graph.model import SOURCE_OP, Model
 
 Params = Mapping[str, Any]
 Dict = dict[str, NDArray]
 
 
+@spelled(
+    "sym arg_params aux_params data_names label_names ctx excluded_sym_names excluded_op_names calib_mode calib_data "
+    "num_calib_examples quantized_dtype quantize_mode quantize_granularity logger",
+    lambda args: len(args) > 4 and not isinstance(args[4], Context),
+)
 def quantize_model(
     sym: Any,
     arg_params: Params | None = None,
@@ -85,7 +92,7 @@ def quantize_model(
         raise UsageError(f"calib_data must be provided when calib_mode={calib_mode!r}")
     if mode in ("custom", "customize") and LayerOutputCollector is None:
         raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
-    model = network_of(sym, arg_params, aux_params, shapes_of(calib_data))
+    model = network_of(sym, arg_params, aux_params, shapes_of(calib_data, None, data_names))
     words = settings(
         model, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
         quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
@@ -93,7 +100,9 @@ def quantize_model(
     )  # fmt: skip
     _say(logger, "quantizing, calib_mode %s", mode)
     batches = limit(num_calib_batches, num_calib_examples, batch_size_of(calib_data))
-    found = _quantized(model, words, calib_data, data_names, batches, LayerOutputCollector, effort, logger)
+    names, spare = said(("data",), data_names, model), {*(label_names or ()), *idle(sym)}
+    feeds = as_batches(calib_data, model, names, spare) if mode != "none" else None
+    found = _quantized(model, words, feeds, batches, LayerOutputCollector, effort, logger)
     return found, params_of(found), {}
 
 
@@ -148,6 +157,10 @@ def quantize_graph(
     return PlannedSymbol(fused, plan), params_of(fused), {}, collector
 
 
+@spelled(
+    "qsym arg_params aux_params collector calib_mode quantized_dtype logger",
+    lambda args: len(args) > 5 and isinstance(args[5], str),
+)
 def calib_graph(
     qsym: Any,
     arg_params: Params | None,
@@ -182,6 +195,11 @@ def calib_graph(
     return made, params_of(made), {}
 
 
+@spelled(
+    "network quantized_dtype quantize_mode exclude_layers exclude_layers_match exclude_operators calib_data "
+    "data_shapes calib_mode num_calib_examples ctx logger",
+    lambda args: len(args) > 3 and not isinstance(args[3], str),
+)
 def quantize_net(
     network: Any,
     quantized_dtype: str = "auto",
@@ -222,16 +240,17 @@ def quantize_net(
     if mode in ("custom", "customize") and LayerOutputCollector is None:
         raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
     block = network if isinstance(network, SymbolBlock) else SymbolBlock(network)
-    model = block.network(shapes_of(calib_data, data_shapes))
+    shapes = shapes_of(calib_data, data_shapes, block.inputs)
+    model = block.network(shapes)
     words = settings(
         model, names=exclude_layers, match=exclude_layers_match, ops=exclude_operators, calib_mode=mode,
         quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
         target=target,
     )  # fmt: skip
     _say(logger, "these layers have been excluded: %s", ", ".join(words["exclude_layers"]) or "none")
-    names = list(shapes_of(calib_data, data_shapes)) or block.inputs
+    feeds = as_batches(calib_data, model, block.inputs or list(shapes), block.idle) if mode != "none" else None
     batches = limit(num_calib_batches, num_calib_examples, batch_size_of(calib_data))
-    found = _quantized(model, words, calib_data, names, batches, LayerOutputCollector, effort, logger)
+    found = _quantized(model, words, feeds, batches, LayerOutputCollector, effort, logger)
     return SymbolBlock(found, block.inputs)
 
 
@@ -243,8 +262,7 @@ def quantize_net_v2(network: Any, *args: Any, **words: Any) -> SymbolBlock:
 def _quantized(
     model: Model,
     words: dict[str, Any],
-    data: Any,
-    names: Sequence[str],
+    feeds: Any,
     batches: int | None,
     collector: CalibrationCollector | None,
     effort: str,
@@ -254,7 +272,6 @@ def _quantized(
     if words["calib_mode"] == "none":
         return QuantizedSymbol(quantize(model, None, words))
     own = Shown(_checked(collector), fuse(model), words) if words["calib_mode"] == "custom" else None
-    feeds = as_batches(data, model, names)
     found = quantize(
         model, feeds, {**words, "effort": effort, "num_calib_batches": batches},
         collector=own,
@@ -270,7 +287,7 @@ class Shown(CalibrationCollector):
     def __init__(self, inner: CalibrationCollector, fused: Model, words: dict[str, Any]) -> None:
         super().__init__()
         self.inner = inner
-        self.ops = {str(v.name): n.metadata_props.get(OP_KEY, n.op_type) for n in fused.nodes for v in n.outputs}
+        self.ops = {str(v.name): n.metadata_props.get(SOURCE_OP, n.op_type) for n in fused.nodes for v in n.outputs}
         if inner.include_layers is None:
             inner.include_layers = list(make_plan(fused, None, **words).observed())
 
@@ -281,6 +298,25 @@ class Shown(CalibrationCollector):
     def post_collect(self) -> dict[str, tuple[float, float]]:
         """What the user's collector says."""
         return self.inner.post_collect()
+
+
+class Plain(CalibrationCollector):
+    """A collector of 1.x, which has no base class: `collect(name, arr)` fills its `min_max_dict`."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self._three = inner, three(inner.collect)
+        wanted = getattr(inner, "include_layer", None)
+        self.include_layers = list(wanted) if wanted is not None else None
+
+    def collect(self, name: str, op_name: str, arr: np.ndarray) -> None:
+        """Hand a batch on."""
+        if self.include_layers is None or name in self.include_layers:
+            self._three(name, op_name, arr.view(NDArray))
+
+    def post_collect(self) -> dict[str, tuple[float, float]]:
+        """What it has filled."""
+        return dict(self.inner.min_max_dict)
 
 
 def _collector(
@@ -299,8 +335,12 @@ def _collector(
 
 
 def _checked(own: Any) -> CalibrationCollector:
+    if own is None:
+        raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
     if inspect.isclass(own):
         raise UsageError(f"LayerOutputCollector is the class {own.__name__}; it must be an instance of it")
+    if not isinstance(own, CalibrationCollector) and callable(getattr(own, "collect", None)):
+        return Plain(own)
     if not isinstance(own, CalibrationCollector):
         raise UsageError(
             f"LayerOutputCollector is a {type(own).__name__}; its class must be made from CalibrationCollector"

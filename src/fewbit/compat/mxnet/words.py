@@ -14,9 +14,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from fewbit.errors import ConfigError, FewbitWarning, UsageError, unknown
-from fewbit.frontends.mxnet.layer import OP_KEY, OPS
+from fewbit.frontends.mxnet.layer import OPS
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import Model, known_operators, op_name
+from fewbit.graph.model import SOURCE_OP, Model, known_operators, op_names
 
 FUSED_OPS = {
     f"_sg_{backend}_{name}": op
@@ -87,8 +87,11 @@ def _layers(model: Model, fused: Model, names: Sequence[str], match: Sequence[st
     found = [n for n in names if n in known]
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
+            bare = name.removeprefix("quantized_").removesuffix("_output")
+            near = [bare] if bare in known else get_close_matches(bare, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if name.startswith("sg_"):
+                hint = "; layers that fewbit fuses keep the names of their parts, such as that of the convolution"
             warnings.warn(f"excluded layer {name!r} is not in the network{hint}", FewbitWarning, stacklevel=5)
     for part in match:
         hits = sorted(n for n in known if part in n)
@@ -105,7 +108,7 @@ def _made_by(model: Model, op: str, known: set[str]) -> list[str]:
     mxnet = FUSED_OPS.get(op, op)
     if mxnet not in OPS and mxnet not in known_operators():
         raise unknown("operator", op, {*OPS, *FUSED_OPS, *known_operators()})
-    hits = [str(n.name) for n in model.nodes if mxnet in (n.metadata_props.get(OP_KEY), op_name(n))]
+    hits = [str(n.name) for n in model.nodes if mxnet in op_names(n)]
     return [n for n in hits if n in known]
 
 
@@ -113,7 +116,8 @@ def _dense(fused: Model) -> list[str]:
     return [
         str(n.name)
         for n in fused.nodes
-        if n.metadata_props.get(OP_KEY) == "FullyConnected" or (OP_KEY not in n.metadata_props and n.op_type == "Gemm")
+        if n.metadata_props.get(SOURCE_OP) == "FullyConnected"
+        or (SOURCE_OP not in n.metadata_props and n.op_type == "Gemm")
     ]
 
 

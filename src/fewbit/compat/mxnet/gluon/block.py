@@ -14,10 +14,20 @@ from typing import Any
 import numpy as np
 
 from fewbit.compat.mxnet.context import on_cpu
+from fewbit.compat.mxnet.feeding import feeds_of, input_order
 from fewbit.compat.mxnet.model import save_checkpoint
-from fewbit.compat.mxnet.module import Callback, feeds_of, plain, watched
+from fewbit.compat.mxnet.module import Callback, plain, watched
 from fewbit.compat.mxnet.ndarray import NDArray, array
-from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, Symbol, load, network_of, params_of, with_params
+from fewbit.compat.mxnet.network import (
+    PlannedSymbol,
+    QuantizedSymbol,
+    Symbol,
+    check_inputs,
+    load,
+    network_of,
+    params_of,
+    with_params,
+)  # fmt: skip
 from fewbit.errors import UsageError
 from fewbit.frontends.mxnet.ndarray import load_params
 from fewbit.graph.model import Model
@@ -39,7 +49,9 @@ class SymbolBlock:
             raise UsageError("the network has no ranges yet; calibrate it first, with calib_graph")
         self._symbol, self._params = outputs, dict(params or {})
         self.inputs = _names(inputs)
-        self._model: Model | None = None if isinstance(outputs, Symbol) else network_of(outputs)
+        check_inputs(self.inputs, outputs)
+        self._model: Model | None = network_of(outputs) if isinstance(outputs, Model) else None
+        self._shapes: dict[str, tuple[int | None, ...]] = {}
         self._run: Callable[[dict[str, np.ndarray]], list[np.ndarray]] | None = None
         self._hook: Callback | None = None
 
@@ -65,29 +77,40 @@ class SymbolBlock:
         return SymbolBlock(symbol, input_names, params)
 
     @property
+    def idle(self) -> set[str]:
+        """Variables of the symbol that inference may do without, such as labels."""
+        return set(self._symbol.list_arguments()) if isinstance(self._symbol, Symbol) else set()
+
+    def load_parameters(self, filename: str | os.PathLike[str], **words: Any) -> None:
+        """Read the parameters of a Symbol."""
+        found = load_params(filename)
+        self._params, self._model, self._run = {**found.args, **found.auxs}, None, None
+
+    @property
     def model(self) -> Model:
         """The network as fewbit has it."""
         return self.network({})
 
     def network(self, shapes: Shapes) -> Model:
-        """The network; shapes of inputs are taken into account as long as it was not needed before."""
-        if self._model is None:
+        """The network, for inputs of these shapes; a fewbit Model stays as it is."""
+        sizes = {k: tuple(v[1:]) for k, v in shapes.items()}
+        if self._model is None or (sizes and isinstance(self._symbol, Symbol) and sizes != self._shapes):
+            self._shapes, self._run = sizes, None
             self._model = network_of(self._symbol, self._params, None, shapes)
         return self._model
 
     def __call__(self, *args: Any) -> NDArray | list[NDArray]:
         """Run a batch: one array an input; the output, or a list if there are several."""
         arrays = [np.asarray(a) for a in args]
-        names = self.inputs
-        model = self.network({n: a.shape for n, a in zip(names, arrays, strict=False)})
-        known = [i.name for i in model.inputs]
-        order = [n for n in names if n in known] or known
-        if len(arrays) != len(order):
-            raise UsageError(f"the network was called with {len(arrays)} arrays; its inputs are {', '.join(order)}")
+        model = self.network({n: a.shape for n, a in zip(self.inputs, arrays, strict=False)})
+        order = input_order(self.inputs, model, self.idle)
+        if len(arrays) not in (len(order), sum(map(bool, order))):
+            inputs = ", ".join(filter(None, order))
+            raise UsageError(f"the network was called with {len(arrays)} arrays; its inputs are {inputs}")
         if self._run is None:
             raw = isinstance(self._symbol, Symbol)
             self._run = watched(model, self._hook, raw=raw) if self._hook else plain(model)
-        outs = [array(o, dtype=o.dtype) for o in self._run(feeds_of(arrays, order))]
+        outs = [array(o, dtype=o.dtype) for o in self._run(feeds_of(arrays, order, model))]
         return outs[0] if len(outs) == 1 else outs
 
     forward = __call__
