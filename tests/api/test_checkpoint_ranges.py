@@ -88,14 +88,28 @@ def test_the_report_tells_that_there_was_no_data(tmp_path: Path) -> None:
     assert silent.warnings == ("there was no data: ranges are those of the checkpoint",)
 
 
-def test_values_without_a_range_are_named_and_the_advice_helps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["smart", "full"])
+def test_layers_without_a_range_stay_float_and_are_named(tmp_path: Path, mode: str) -> None:
     model = loaded(tmp_path, "mixed", POST)
-    with pytest.raises(
-        NotCalibrated, match=r"no range for 1 of the 3 values that become integer: f0_output\. Give data"
-    ):
-        fb.quantize(model)
-    made = fb.quantize(model, exclude_layers=["f0", "sq"], verify=False)
-    assert made.plan.calibrated and made.report.quantized
+    with pytest.warns(FewbitWarning, match=r"stays? float: .*; with data all ranges would be measured$"):
+        made = fb.quantize(model, quantize_mode=mode, verify=False)
+    left = [k for k, n in made.plan.nodes.items() if n.reason == "no range in the checkpoint, and no data"]
+    assert left and made.plan.calibrated and made.report.quantized
+    assert sqnr(answer("mixed"), answers(made, "mixed")) > sqnr(answer("mixed"), answer("mixed", POST))
+
+
+def test_if_nothing_could_be_integer_that_is_an_error(tmp_path: Path) -> None:
+    model = loaded(tmp_path)
+    model.ranges = {"relu0_output": (0.0, 1.0)}
+    with pytest.raises(NotCalibrated, match=r"holds no range for \d+ of the \d+ .* Give data to measure them all"):
+        fb.quantize(model, exclude_layers=["conv*"], verify=False)
+
+
+def test_weights_that_were_stored_as_integers_are_not_rounded_twice(tmp_path: Path) -> None:
+    model = loaded(tmp_path, case="plain naive")
+    made = fb.quantize(model, quantize_mode="full", verify=False)
+    weights = [v for v in made.plan.values.values() if v.role == "weight"]
+    assert weights and all(v.scale and v.reason.endswith("; steps kept") for v in weights)
 
 
 def test_what_cannot_be_done_without_data(tmp_path: Path) -> None:

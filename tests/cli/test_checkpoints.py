@@ -34,7 +34,10 @@ def test_one_that_was_not_calibrated_needs_data(cli: Cli, tmp_path: Path) -> Non
     assert done.code == 2 and "calibrating needs data; give it with --data PATH" in done.err
 
 
-def test_missing_ranges_are_an_error(cli: Cli, tmp_path: Path) -> None:
+def test_layers_without_a_range_are_named(cli: Cli, tmp_path: Path) -> None:
     symbol = write(tmp_path, "mixed", "fused naive post")
-    done = cli("quantize", symbol, "-o", tmp_path / "out.onnx")
-    assert done.code == 1 and "no range for 1 of the 3 values that become integer: f0_output" in done.err
+    done = cli("quantize", symbol, "-o", tmp_path / "out.onnx", "--no-verify")
+    said = " ".join((done.out + done.err).split())
+    assert (
+        done.code == 0 and "1 layer stays float: sq. The checkpoint holds no range for what it reads or makes" in said
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from fewbit.errors import ModelFormatError
 from fewbit.graph.build import Builder, shape_of, told, type_of
+from fewbit.graph.files import to_bytes
 
 
 def test_types_and_shapes_are_known_at_once() -> None:
@@ -93,6 +95,22 @@ def test_outputs_have_the_names_that_are_asked_for() -> None:
     assert [o.name for o in model.outputs] == ["relu_output", "again", "same"]
     assert [n.op_type for n in model.nodes] == ["Relu", "Identity", "Identity"]
     assert lost.name not in {v.name for n in model.nodes for v in n.outputs}
+
+
+def test_names_of_inputs_and_outputs_differ_and_engines_take_them() -> None:
+    b = Builder("net")
+    x, z = b.input("data", (2,)), b.input("relu_output", (2,))
+    (y,) = b.node("Relu", [x], name="relu", outputs=["relu_output"])
+    model = b.finish([(x, "data"), (y, "relu_output"), (x, "data"), (y, "relu_output"), (z, "relu_output")])
+    names = ["data", "relu_output_2", "data_2", "relu_output_3", "relu_output"]
+    assert [i.name for i in model.inputs] == ["data", "relu_output"]
+    assert [o.name for o in model.outputs] == names
+    session = ort.InferenceSession(to_bytes(model), providers=["CPUExecutionProvider"])
+    fed = {"data": np.float32([-1, 2]), "relu_output": np.float32([3, 4])}
+    found = dict(zip(names, session.run(names, fed), strict=True))
+    assert {k: v.tolist() for k, v in found.items()} == {
+        "data": [-1, 2], "relu_output_2": [0, 2], "data_2": [-1, 2], "relu_output_3": [0, 2], "relu_output": [3, 4],
+    }  # fmt: skip
 
 
 def test_what_is_known_wins_over_what_is_told() -> None:

@@ -26,7 +26,7 @@ from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, Setting, any_wanted
 from fewbit.quantization.correct import correct as _correct
-from fewbit.quantization.known import with_known_ranges
+from fewbit.quantization.known import left_float, with_known_ranges
 from fewbit.quantization.plan import make_plan as _make_plan
 from fewbit.quantization.static import calibrate as _calibrate
 from fewbit.quantization.static import free_batch
@@ -85,23 +85,26 @@ def calibrate(
 
     Args:
         model: the fused float network of the plan.
-        data: see `fewbit.data`. None: the ranges that the model's file holds are taken, see `Model.ranges`.
+        data: see `fewbit.data`. None: the ranges that the model's file holds are taken, see `Model.ranges`; layers
+            that lack some stay float, and a FewbitWarning names them.
         collector: for calib_mode custom. checkpoint: file to keep progress in and to go on from.
         workers: batches in work at once (default: one a core, at most 8).
         progress: called with (batches done, samples done).
         words: fields of `DataConfig`.
 
     Raises:
-        NotCalibrated: there is no data, and some values have no range in the file.
+        NotCalibrated: there is no data, and no layer has all its ranges in the file.
     """
     config = configure(DataConfig, None, **words)
     if data is None:
         if not plan.observed():
             return plan
-        check_known(
-            model, configure(QuantConfig, None, **plan.config), *(["a collector"] if collector is not None else [])
-        )
-        return with_known_ranges(model, plan, model.ranges)
+        chosen = configure(QuantConfig, None, **plan.config)
+        check_known(model, chosen, *(["a collector"] if collector is not None else []))
+        filled = with_known_ranges(model, plan, model.ranges, chosen, target_named(plan.target))
+        if lack := left_float(filled):
+            warnings.warn(lack, FewbitWarning, stacklevel=2)
+        return filled
     source = as_source(data, model, config)
     done = _calibrate(
         rescaled(model, plan.rescales),

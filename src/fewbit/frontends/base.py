@@ -118,6 +118,6 @@ def _check_shapes(shapes: Shapes) -> None:
 def shapes_wanted(name: str) -> str:
     """How to tell the shape of an input, for messages."""
     return (
-        f"give the shapes of the network's inputs: input_shapes={{{name!r}: (1, 3, 224, 224)}} in Python; for the "
-        f"command line first: fewbit convert MODEL -o model.onnx --input-shapes {name}:1,3,224,224"
+        f"give the shapes of the network's inputs, such as input_shapes={{{name!r}: (1, 3, 224, 224)}}; on the command "
+        f"line --input-shapes {name}:1,3,224,224, for verbs that lack it after: fewbit convert MODEL -o model.onnx"
     )

@@ -22,6 +22,7 @@ from onnx import defs, helper, shape_inference
 from fewbit.errors import ModelFormatError
 from fewbit.graph.model import Array, Model, const, dims, is_const
 from fewbit.graph.normalize import FAILURES, LEAST_IR, PLAIN_IR, WANTED, ir_for, normalize
+from fewbit.graph.padding import keep_zeros
 
 Value = ir.Value
 Dims = tuple[int | None, ...]
@@ -139,11 +140,23 @@ class Builder:
         value.name = self._fresh(name)
 
     def finish(self, outputs: Sequence[tuple[Value, str]], *, notes: Sequence[str] = ()) -> Model:
-        """The model that answers with these values under these names; what none of them needs is left out."""
+        """The model that answers with these values under these names; what none of them needs is left out.
+
+        Names that inputs or outputs before have are numbered: `fc_output`, `fc_output_2`. An input that is an answer
+        as it is keeps its name.
+        """
         answers: list[Value] = []
-        for value, name in outputs:
-            unused = value.producer() is not None and value not in answers
-            if not unused or value.name != name:
+        taken = {str(v.name) for v in self._inputs}
+        for value, wish in outputs:
+            if value in self._inputs and value not in answers and value.name == wish:
+                answers.append(value)
+                continue
+            name, n = wish, 1
+            while name in taken:
+                n += 1
+                name = f"{wish}_{n}"
+            taken.add(name)
+            if value.producer() is None or value in answers or value.name != name:
                 (value,) = self.node("Identity", [value], name=f"{name}/output", outputs=[name])
                 value.name = name  # `name` may be taken by a layer of that name: values and nodes are apart
             answers.append(value)
@@ -159,7 +172,9 @@ class Builder:
         model.notes += notes
         model.drop_unused()
         model.aliases = dict(self.aliases)
-        return normalize(model, self._name)
+        normalize(model, self._name)
+        keep_zeros(model)
+        return model
 
     def _fresh(self, name: str) -> str:
         unique, n = name, 1

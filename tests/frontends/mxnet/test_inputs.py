@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fewbit.errors import ModelFormatError
 from fewbit.frontends.mxnet.convert import convert
 from fewbit.frontends.mxnet.symbol import parse_symbol
 from fewbit.graph.model import Model
@@ -47,6 +48,26 @@ def test_a_kernel_tells_how_many_axes_there_are() -> None:
 def test_axes_that_are_named_tell_how_many_there_are() -> None:
     assert shape(row(("transpose", "t0", {"axes": (0, 2, 1)}))) == (None,) * 3
     assert shape(row(("Pad", "p0", {"mode": "edge", "pad_width": (0, 0, 0, 0, 1, 1, 1, 1)}))) == (None,) * 4
+
+
+def test_axes_of_an_empty_list_tell_nothing() -> None:
+    turned = ("transpose", "t0", {"axes": "()"})
+    with pytest.raises(ModelFormatError, match="shape of input 'x' cannot be told"):
+        row(turned)
+    assert shape(row(turned, ("Pooling", "pool0", {"kernel": (2, 2)}))) == (None,) * 4
+
+
+def test_an_input_that_is_taken_as_flat_is_noted() -> None:
+    attrs = {"num_hidden": 2, "no_bias": True}
+    model = one("FullyConnected", attrs, {"x": None, "w": ones(2, 12)})
+    assert shape(model) == (None, 12)
+    (note,) = model.notes
+    assert "input 'x' is taken as (None, 12), flat" in note and "input_shapes={'x': (None, 3, 32, 32)}" in note
+    assert "--input-shapes x:0,3,32,32" in note
+    image = one("FullyConnected", attrs, {"x": (None, 3, 2, 2), "w": ones(2, 12)})
+    assert shape(image) == (None, 3, 2, 2) and not image.notes
+    kernel = {"kernel": (3, 3), "num_filter": 2, "no_bias": True}
+    assert not one("Convolution", kernel, {"x": None, "w": ones(2, 5, 3, 3)}).notes
 
 
 def test_what_is_turned_tells_only_how_many_axes_there_are() -> None:

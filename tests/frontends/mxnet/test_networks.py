@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fewbit as fb
-from fewbit.frontends.mxnet.layer import OP_KEY
+from fewbit.graph.model import SOURCE_OP
 from fewbit.graph.model import Model
 from tests.frontends.mxnet.cases import GOLDEN, run
 
@@ -25,7 +25,7 @@ def golden(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def layers(model: Model) -> dict[str, str]:
     """Node → the MXNet operator that it is."""
-    return {str(n.name): n.metadata_props[OP_KEY] for n in model.nodes if OP_KEY in n.metadata_props}
+    return {str(n.name): n.metadata_props[SOURCE_OP] for n in model.nodes if SOURCE_OP in n.metadata_props}
 
 
 @pytest.mark.parametrize("reference", [True, False], ids=["reference", "onnxruntime"])

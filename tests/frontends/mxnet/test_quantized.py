@@ -13,6 +13,7 @@ import pytest
 from fewbit.errors import FewbitError, ModelFormatError, UnsupportedModel
 from fewbit.frontends.mxnet.convert import convert
 from fewbit.frontends.mxnet.graph import Entry, SymbolGraph, SymbolNode, variables_of
+from fewbit.frontends.mxnet.implied import imply
 from fewbit.frontends.mxnet.quantized import recover
 from fewbit.frontends.mxnet.symbol import parse_symbol
 from tests.frontends.mxnet.cases import run
@@ -143,6 +144,7 @@ def test_of_what_was_fused_as_much_is_told_as_can_matter() -> None:
     (_, high), (_, other) = ranges["relu1_output"], ranges["relu0_output"]
     assert ranges["bn1_output"] == (-other, high)  # bn1 + relu0 → relu1
     _, _, mixed = recovered("mixed", "fused naive post")
+    assert mixed["cd_output"][0] > -max(map(abs, (*mixed["addd_output"], *mixed["r6_output"]))) - 1e-6
     low, high = mixed["lk_output"]
     assert low < 0 and mixed["cc_output"] == pytest.approx((low / 0.1, high))
 
@@ -236,6 +238,46 @@ def test_an_input_that_is_normalized_first_gets_the_range_before_that() -> None:
     assert recover(graph, given)[2] == {"bn_output": (-1.0, 2.0), "data": (-2.0, 4.0)}
     given["m"] = np.zeros(3)  # not of this shape: convert says so
     assert recover(graph, given)[2] == {"bn_output": (-1.0, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("total", "other", "want"),
+    [
+        ((-7.0, 11.0), (-6.0, 8.0), (-11.0, 11.0)),  # not -15 to 17
+        ((0.0, 7.0), (0.0, 6.0), (-6.0, 7.0)),
+        ((4.0, 5.0), (-6.0, -5.0), (9.0, 11.0)),  # larger than both
+    ],
+)
+def test_what_is_added_is_counted_on_to_be_no_larger_than_the_sum(total: Range, other: Range, want: Range) -> None:
+    graph = chain(
+        *map(var, "as"),
+        SymbolNode("identity", "fused", {}, reads(0)),
+        SymbolNode("elemwise_add", "sum", {}, reads(2, 1)),
+    )
+    told = {Entry(3, 0): total, Entry(1, 0): other}
+    assert imply(graph, told, {2}, set(), {})[Entry(2, 0)] == want
+
+
+@pytest.mark.parametrize(
+    ("told", "want"), [((-5.0, 5.0), (-5.0, 5.0)), ((-0.5, 5.0), (-5.0, 5.0)), ((-0.2, 5.0), (-2.0, 5.0))]
+)
+def test_a_threshold_says_nothing_of_what_a_leaky_relu_makes_small(told: Range, want: Range) -> None:
+    graph = chain(
+        var("a"),
+        SymbolNode("identity", "fused", {}, reads(0)),
+        SymbolNode("LeakyReLU", "leaky", {"act_type": "leaky", "slope": "0.1"}, reads(1)),
+    )
+    assert imply(graph, {Entry(2, 0): told}, {1}, set(), {})[Entry(1, 0)] == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    "pool", [{"pool_type": "avg", "global_pool": "True"}, {"pool_type": "avg"}, {"global_pool": "1"}]
+)
+def test_an_average_over_channels_has_the_range_only_if_mxnet_made_it_in_integers(pool: dict[str, str]) -> None:
+    graph = chain(var("a"), SymbolNode("Pooling", "pool", pool, reads(0)))
+    told = {Entry(0, 0): (-1.0, 2.0)}
+    assert (Entry(1, 0) in imply(graph, told, set(), set(), {})) == (len(pool) == 1)
+    assert imply(graph, told, set(), {1}, {})[Entry(1, 0)] == (-1.0, 2.0)
 
 
 # -- what is damaged or unknown --------------------------------------------------------------------------------------

@@ -57,6 +57,12 @@ WRONG: list[tuple[str, dict, Given, type[FewbitError], str]] = [
     ("Pooling", {**POOL, "pad": (1, 1)}, {"x": None}, UnsupportedModel, "its last window may lie outside"),
     ("Pooling", {**POOL, "pooling_convention": "same", "pad": (1, 1)}, {"x": X}, UnsupportedModel,
      "MXNet itself refuses"),
+    ("Pooling", {"kernel": (2, 2), "pad": (0, 2)}, {"x": X}, UnsupportedModel,
+     r"pad \(0, 2\) must be smaller than kernel \(2, 2\): some windows have no data"),
+    ("Pooling", {"kernel": (1, 1), "pad": (1, 1), "pool_type": "avg", "count_include_pad": False}, {"x": X},
+     UnsupportedModel, r"pad \(1, 1\) must be smaller than kernel \(1, 1\)"),
+    ("FullyConnected", {"num_hidden": 2, "no_bias": True}, {"x": (4,), "w": ones(2, 4)}, ModelFormatError,
+     r"its weight has shape \(2, 4\); \(2, 1\) is needed"),
     ("softmax", {"temperature": "warm"}, {"x": X}, ModelFormatError, "temperature is 'warm'; it must be a number"),
     ("log_softmax", {"use_length": True}, {"x": X, "n": (2, 4, 6)}, UnsupportedModel, "use_length"),
     ("Dropout", {"mode": "always"}, {"x": X}, UnsupportedModel, "its answer is random"),
@@ -94,7 +100,7 @@ def test_all_unknown_operators_are_named_at_once() -> None:
 
 
 def test_a_parameter_that_is_missing_is_named() -> None:
-    with pytest.raises(ModelFormatError, match="the parameter file lacks w, b; it belongs to another network"):
+    with pytest.raises(ModelFormatError, match="the parameters lack w, b; they belong to another network"):
         one("Convolution", CONV, {"x": X, "w": None, "b": None})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fewbit.errors import ModelFormatError, OutputError, UnknownName
+from fewbit.frontends.mxnet import symbol
 from fewbit.frontends.mxnet.ndarray import load_params
 from fewbit.frontends.mxnet.symbol import (
     Entry,
@@ -195,6 +196,26 @@ def test_a_short_file_cannot_speak_of_many_outputs() -> None:
     split = {**SPLIT, "attrs": {"num_outputs": "9999"}}
     with pytest.raises(ModelFormatError, match=r"the nodes of the symbol have more than 1048576 outputs"):
         parsed([X] + [split] * 200)
+
+
+def test_a_symbol_without_outputs() -> None:
+    with pytest.raises(ModelFormatError, match="heads is an empty list; a symbol must have an output"):
+        parsed([X, RELU], heads=[])
+
+
+@pytest.mark.parametrize("key", ["op", "name"])
+def test_half_a_character_is_no_text(key: str) -> None:
+    with pytest.raises(ModelFormatError, match=r"node 1: .*half a character is no text") as e:
+        parsed([X, {**RELU, key: "r\ud800"}])
+    str(e.value).encode()
+    assert parsed([X, {**RELU, "name": "r\U0001f4a5"}]).nodes[1].name == "r\U0001f4a5"
+
+
+def test_a_symbol_of_too_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(symbol, "MOST_NODES", 1000)
+    assert len(parsed([X] + [RELU] * 999).nodes) == 1000
+    with pytest.raises(ModelFormatError, match=r"a.json has 1,001 nodes; fewbit takes up to 1,000"):
+        parsed([X] + [RELU] * 1000)
 
 
 def test_subgraphs_nested_too_deep() -> None:

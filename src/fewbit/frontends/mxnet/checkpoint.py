@@ -8,6 +8,7 @@ A symbol that fewbit itself wrote for a quantized network points to the ONNX fil
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def load_checkpoint(path: Path, ask: Ask) -> Model:
     """Read a checkpoint as a float network; ranges of a quantized one are kept in its `ranges`."""
     from fewbit.frontends.mxnet.convert import convert
     from fewbit.frontends.mxnet.ndarray import load_params
-    from fewbit.frontends.mxnet.quantized import recover
+    from fewbit.frontends.mxnet.quantized import fused_layers, recover
     from fewbit.frontends.mxnet.symbol import read_symbol
 
     symbol, params = checkpoint_files(path, ask.params)
@@ -37,8 +38,9 @@ def load_checkpoint(path: Path, ask: Ask) -> Model:
         made = load_model(network, allow_quantized=ask.allow_quantized)
         return with_input_shapes(made, ask.input_shapes) if ask.input_shapes else made
     graph, found = read_symbol(symbol), load_params(params)
-    graph, weights, ranges = recover(graph, {**found.args, **found.auxs})
-    model = convert(graph, weights, shapes=ask.input_shapes, name=symbol.name.removesuffix(SYMBOL))
+    float_graph, weights, ranges = recover(graph, {**found.args, **found.auxs})
+    model = convert(float_graph, weights, shapes=ask.input_shapes, name=symbol.name.removesuffix(SYMBOL))
+    model.aliases = fused_layers(graph) | model.aliases
     model.path = symbol
     model.ranges = ranges
     return model
@@ -74,7 +76,10 @@ def _params_of(symbol: Path) -> Path:
         return found[0] if found else symbol.with_name(f"{prefix}-0000.params")
     if found:
         names = ", ".join(p.name for p in found)
-        raise ModelFormatError(f"{symbol} has several parameter files: {names}; load the one that is meant")
+        raise ModelFormatError(
+            f"{symbol} has several parameter files: {names}; load the one that is meant, "
+            "or give it: params=, or --params FILE"
+        )
     raise ModelFormatError(
         f"{symbol} has no parameters beside it, such as {prefix}-0000.params; give them: params=… in Python; for the "
         "command line first: fewbit convert MODEL -o model.onnx --params FILE"
@@ -95,11 +100,11 @@ def pointed(symbol: Path) -> Path | None:
         name = json.loads(start).get("network")
     except (ValueError, AttributeError, RecursionError):
         return None
-    if not isinstance(name, str) or Path(name).name != name:
-        raise UnsafePath(f"{symbol} points to {name!r}; it may only point to a file in its own folder")
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise UnsafePath(f"{symbol} points to {name!r:.99}; it may only point to a file in its own folder")
     network = symbol.with_name(name)
-    if not network.is_file():
-        raise ModelFormatError(f"{symbol} points to {network}, which is not there")
+    if not os.path.isfile(network):  # unlike Path.is_file, it answers to names of any length
+        raise ModelFormatError(f"{symbol} points to {name!r:.99}, which is not there")
     return network
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from fewbit.errors import ModelFormatError, UnsupportedModel, unknown
 from fewbit.frontends.mxnet import ops
 from fewbit.frontends.mxnet.attrs import Attrs
-from fewbit.frontends.mxnet.inputs import input_shapes, input_type
+from fewbit.frontends.mxnet.inputs import flattened, input_shapes, input_type
 from fewbit.frontends.mxnet.layer import OPS, Layer
 from fewbit.frontends.mxnet.symbol import SymbolGraph, SymbolNode
 from fewbit.graph.build import Builder, Value
@@ -50,6 +50,7 @@ def convert(
         if given not in variables:
             raise unknown("input", given, feeds.values())
     told = input_shapes(graph, params, feeds, shapes or {})
+    notes += flattened(graph, told, feeds, shapes or {})
     build, values = Builder(name), dict[int, tuple[Value, ...]]()
     for i, node in enumerate(graph.nodes):
         if i not in needed:
@@ -196,7 +197,7 @@ def _feeds(graph: SymbolGraph, params: Mapping[str, Array], needed: set[int], gi
     learnt = {e.node for n in graph.nodes if n.op in LEARNT for e in n.inputs[LEARNT[n.op]]}
     missing = [name for i, name in feeds.items() if i in learnt and name not in given]
     if missing:
-        raise ModelFormatError(f"the parameter file lacks {_few(missing)}; it belongs to another network or epoch")
+        raise ModelFormatError(f"the parameters lack {_few(missing)}; they belong to another network or epoch")
     return feeds
 
 

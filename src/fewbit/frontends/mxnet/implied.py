@@ -8,7 +8,13 @@ backwards    layers that do nothing at inference
 
     a + s → relu, the end in [lo, hi]   ⇒   of a, what lies in [lo - s's highest, hi - s's lowest] matters
 
-since what lies below that is cut off by the relu, and what lies above was not seen in calibration.
+since what lies below that is cut off by the relu, and what lies above was not seen in calibration. Both highest and
+lowest values seldom meet, so that this is too wide by far, and coarse steps cost more than a few values cut off: a
+magnitude above those of both the sum and s is not counted on. A range with ends of the same magnitude says nothing of
+the side that is smaller: a threshold of the entropy, not what was seen.
+
+An average over a whole channel is much smaller than the values that it is made of. It has their range only where MXNet
+computed it in integers, and so rounded it to their steps itself.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ NOTHING = frozenset({"Dropout", "identity", "_copy", "BlockGrad", "stop_gradient
 
 KEEPING = NOTHING | {"Pooling", "Pooling_v1", "Flatten", "flatten", "Reshape", "reshape", "transpose", "SwapAxis",
                      "swapaxes", "expand_dims", "squeeze", "slice", "slice_axis", "SliceChannel", "split", "UpSampling",
-                     "max", "min", "mean", "_npx_reshape", "_npi_transpose", "tile", "repeat"}  # fmt: skip
+                     "max", "min", "_npx_reshape", "_npi_transpose", "tile", "repeat"}  # fmt: skip
 """Operators whose outputs lie within the range of their first input."""
 
 JOINING = frozenset({"Concat", "concat", "stack", "_npi_concatenate"})
@@ -43,19 +49,24 @@ def union(*ranges: Range) -> Range:
 
 
 def imply(
-    graph: SymbolGraph, stated: Mapping[Entry, Range], inner: Collection[int], params: Mapping[str, Array]
+    graph: SymbolGraph,
+    stated: Mapping[Entry, Range],
+    inner: Collection[int],
+    integer: Collection[int],
+    params: Mapping[str, Array],
 ) -> Ranges:
     """The ranges that are stated, and what follows from them.
 
     Args:
         stated: by output. inner: nodes that were fused into others, but for the last of each.
+        integer: nodes that were computed in integers.
     """
     found = dict(stated)
     if not found:
         return found
     for i, node in enumerate(graph.nodes):
-        told = _forwards(graph, i, node, found, params)
-        if told is not None:
+        told = _forwards(graph, node, found, params)
+        if told is not None and (i in integer or not _averages(node)):
             for k in range(_outputs(node)):
                 found.setdefault(Entry(i, k), told)
     for i in reversed(range(len(graph.nodes))):
@@ -64,7 +75,7 @@ def imply(
     return found
 
 
-def _forwards(graph: SymbolGraph, i: int, node: SymbolNode, found: Ranges, params: Mapping[str, Array]) -> Range | None:
+def _forwards(graph: SymbolGraph, node: SymbolNode, found: Ranges, params: Mapping[str, Array]) -> Range | None:
     """The range of a node's outputs, if it follows from those of its inputs."""
     ranges = [found.get(e._replace(version=0)) for e in node.inputs]
     known = [r for r in ranges if r is not None]
@@ -94,11 +105,20 @@ def _backwards(graph: SymbolGraph, i: int, found: Ranges, inner: Collection[int]
     elif node.op in SUMS and len(inputs) == 2:
         for a, s in (inputs, inputs[::-1]):
             if a.node in inner and a not in found and s in found:
-                found[a] = told[0] - found[s][1], told[1] - found[s][0]
+                found[a] = _addend(told, found[s])
     elif inputs[0].node in inner and _limits(node):
         found.setdefault(inputs[0], told)
     elif inputs[0].node in inner and (slope := _slope(node)):
-        found.setdefault(inputs[0], (min(told[0], told[0] / slope), told[1]))
+        low = told[0] if told[0] == -told[1] else min(told[0], told[0] / slope)
+        found.setdefault(inputs[0], (low, told[1]))
+
+
+def _addend(total: Range, other: Range) -> Range:
+    """What matters of a value, from the range of a sum and that of the other value in it."""
+    lo, hi = total[0] - other[1], total[1] - other[0]
+    most = max(map(abs, (*total, *other)))
+    near = max(lo, -most), min(hi, most)
+    return near if near[0] < near[1] else (lo, hi)
 
 
 def _normalized(
@@ -129,6 +149,13 @@ def _outputs(node: SymbolNode) -> int:
     if node.op in ("SliceChannel", "split"):
         return max(1, min(Attrs(node.attrs, f"layer {node.name!r} ({node.op})").whole("num_outputs", 1), 1024))
     return 1
+
+
+def _averages(node: SymbolNode) -> bool:
+    """Whether a node averages over whole channels."""
+    if node.op not in ("Pooling", "Pooling_v1") or node.attrs.get("pool_type", "max") != "avg":
+        return False
+    return Attrs(node.attrs, f"layer {node.name!r} ({node.op})").flag("global_pool", False)
 
 
 def _limits(node: SymbolNode) -> Range | None:

@@ -64,6 +64,19 @@ def input_shapes(
     return found
 
 
+def flattened(
+    graph: SymbolGraph, found: Mapping[int, Dims], feeds: Mapping[int, str], given: Mapping[str, Sequence[int | None]]
+) -> list[str]:
+    """Notes on inputs that are taken to be flat because a FullyConnected layer that flattens them reads them."""
+    told = {i: name for i, name in feeds.items() if name not in given and _noted(graph.nodes[i]) is None}
+    return [
+        f"input {name!r} is taken as {found[i]}, flat, as the FullyConnected layer behind it tells; for pictures say "
+        f"so: input_shapes={{{name!r}: (None, 3, 32, 32)}}, or fewbit convert --input-shapes {name}:0,3,32,32"
+        for i, name in told.items()
+        if len(found[i]) == 2 and found[i][1] is not None
+    ]
+
+
 def input_type(node: SymbolNode) -> Any:
     """The numpy type of an input; half and double precision are fed as float32."""
     noted = Attrs({"dtype": node.attrs.get("__dtype__", "0")}, f"input {node.name!r}").whole("dtype", 0)
@@ -116,8 +129,9 @@ def _reader(graph: SymbolGraph, node: SymbolNode, params: Mapping[str, Array], k
         return (None,) * (len(attrs.wholes("kernel")) + 2)
     if node.op == "FullyConnected" and weight is not None and weight.ndim == 2:
         return (None, weight.shape[1]) if attrs.flag("flatten", True) else None
-    if node.op in ("Pad", "transpose") and attrs.has("axes" if node.op == "transpose" else "pad_width"):
-        return (None,) * (len(attrs.wholes("axes")) if node.op == "transpose" else len(attrs.wholes("pad_width")) // 2)
+    if node.op in ("Pad", "transpose"):
+        axes = len(attrs.wholes("axes", ())) if node.op == "transpose" else len(attrs.wholes("pad_width", ())) // 2
+        return (None,) * axes or None
     return (None,) * 4 if node.op in IMAGES else None
 
 

@@ -22,10 +22,7 @@ from fewbit.errors import ModelFormatError, UnsupportedModel
 from fewbit.frontends.base import shapes_wanted
 from fewbit.frontends.mxnet.attrs import Attrs
 from fewbit.graph.build import Builder, Dims, Value, shape_of, told, type_of
-from fewbit.graph.model import Array
-
-OP_KEY = "mxnet.op"
-"""Metadata key of the node that is a layer: its MXNet operator."""
+from fewbit.graph.model import SOURCE_OP, Array
 
 Rule = Callable[["Layer"], "Value | tuple[Value, ...]"]
 OPS: dict[str, Rule] = {}
@@ -85,7 +82,7 @@ class Layer:
         self.taken = True
         if isinstance(outputs, int):
             outputs = [f"{self.name}_output{i if outputs > 1 else ''}" for i in range(outputs)]
-        meta = {OP_KEY: self.op}
+        meta = {SOURCE_OP: self.op}
         self.made = self.build.node(op, inputs, name=self.name, outputs=outputs, meta=meta, **attrs)
         return self.made
 
@@ -98,7 +95,7 @@ class Layer:
         found: list[Value] = []
         for i, values in enumerate(inputs):
             name, outputs = f"{self.name}/{i}" if i else self.name, [f"{self.name}_output{i}"]
-            found += self.build.node(op, values, name=name, outputs=outputs, meta={OP_KEY: self.op}, **attrs)
+            found += self.build.node(op, values, name=name, outputs=outputs, meta={SOURCE_OP: self.op}, **attrs)
         self.made = tuple(found)
         return self.made
 

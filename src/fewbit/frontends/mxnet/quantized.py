@@ -83,6 +83,10 @@ QUANTIZED: dict[str, tuple[str, Counts]] = {
 """Operator of integers → the float operator that it stands for, and its inputs."""
 
 
+AROUND = frozenset({"Convolution", "FullyConnected", "batch_dot", "_npx_convolution", "_npx_fully_connected"})
+"""Operators that others are fused into."""
+
+
 def recover(
     graph: SymbolGraph, params: Mapping[str, Array]
 ) -> tuple[SymbolGraph, dict[str, Array], dict[str, tuple[float, float]]]:
@@ -107,10 +111,21 @@ def recover(
     nodes = tuple(work.nodes)
     found = replace(graph, nodes=nodes, heads=heads, arg_nodes=variables_of(nodes))
     names = {entry: name for name, entry in found.internals().items()}
-    ranges = imply(found, work.ranges, work.inner, work.params)
+    ranges = imply(found, work.ranges, work.inner, work.integers, work.params)
     found = found.pruned()
     weights = {k: work.params[k] for k in found.variables if k in work.params}
     return found, weights, {names[e]: r for e, r in ranges.items() if e in names}
+
+
+def fused_layers(graph: SymbolGraph) -> dict[str, str]:
+    """Names of fused layers, integer or not → the layer that they are built around."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        inner = [n for g in node.subgraphs for n in g.nodes if n.op != "null"]
+        if inner:
+            main = next((n for n in inner if n.op in AROUND), inner[0])
+            found |= {node.name: main.name, node.name.removeprefix("quantized_"): main.name}
+    return found
 
 
 def is_quantized(op: str) -> bool:
@@ -130,6 +145,7 @@ class _Recovery:
         given: parameters as stored. params: as floats.
         nodes: of the float network. ranges: what calibration said of their outputs.
         inner: nodes that were fused into others, but for the last of each: nothing else read them.
+        integers: nodes that were operators of integers.
         variables: name → node.
     """
 
@@ -138,6 +154,7 @@ class _Recovery:
     nodes: list[SymbolNode] = field(default_factory=list)
     ranges: Ranges = field(default_factory=dict)
     inner: set[int] = field(default_factory=set)
+    integers: set[int] = field(default_factory=set)
     variables: dict[str, int] = field(default_factory=dict)
 
     def place(self, graph: SymbolGraph, made: Made) -> Made:
@@ -199,6 +216,7 @@ class _Recovery:
         name = node.name.removeprefix("quantized_")
         inputs = [_value(made, e, _what(node)) for e in node.inputs[:count]]
         new = self.add(SymbolNode(op, name, attrs), inputs)
+        self.integers.add(new)
         self.note(Entry(new, 0), self.range_of(node, made))
         return new if op == "RNN" else (Entry(new, 0),)
 

@@ -26,6 +26,7 @@ __all__ = ["Entry", "SymbolGraph", "SymbolNode", "parse_symbol", "read_symbol", 
 MOST_BYTES = 512 << 20
 MOST_DEPTH = 16
 MOST_OUTPUTS = 1 << 12
+MOST_NODES = 200_000
 ERAS = ("param", "attr", "attrs")
 
 
@@ -74,11 +75,15 @@ def _graph(stored: Any, what: str, depth: int) -> SymbolGraph:
     if not isinstance(stored, dict) or "nodes" not in stored or "heads" not in stored:
         raise ModelFormatError(f"{what} is not a symbol of MXNet: it has no nodes and heads")
     listed = _list(stored["nodes"], f"{what}: nodes")
+    if len(listed) > MOST_NODES:
+        raise ModelFormatError(f"{what} has {len(listed):,} nodes; fewbit takes up to {MOST_NODES:,}")
     nodes = tuple(_node(node, i, f"{what}: node {i}", depth) for i, node in enumerate(listed))
     attrs = stored.get("attrs") or {}
     if not isinstance(attrs, dict):
         raise ModelFormatError(f"{what}: attrs of the symbol are {_short(attrs)}; they must be a table")
     heads = _entries(stored["heads"], len(nodes), f"{what}: heads")
+    if not heads:
+        raise ModelFormatError(f"{what}: heads is an empty list; a symbol must have an output")
     variables = variables_of(nodes)
     if "arg_nodes" in stored:
         _check_arg_nodes(stored["arg_nodes"], nodes, f"{what}: arg_nodes")
@@ -95,6 +100,8 @@ def _node(stored: Any, place: int, what: str, depth: int) -> SymbolNode:
     op, name = stored.get("op"), stored.get("name", "")
     if not isinstance(op, str) or not isinstance(name, str):
         raise ModelFormatError(f"{what}: op is {_short(op)}, name is {_short(name)}; both must be text")
+    if not _is_text(op) or not _is_text(name):
+        raise ModelFormatError(f"{what}: op is {_short(op)}, name is {_short(name)}; half a character is no text")
     what = f"{what} ({name!r}, {op})"
     attrs: dict[str, str] = {}
     for era in ERAS:
@@ -128,6 +135,11 @@ def _check_arg_nodes(stored: Any, nodes: tuple[SymbolNode, ...], what: str) -> N
     for i in _list(stored, what):
         if not _count(i) or i >= len(nodes) or nodes[i].op != "null":
             raise ModelFormatError(f"{what} names node {_short(i)}, which is no variable among the {len(nodes)} nodes")
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; JSON may speak of one half of a character alone."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _count(number: Any) -> bool:

@@ -79,6 +79,8 @@ def dense(file: CaseFile) -> None:
              shapes={"data": (2, 3, 4), "w": (3, 4)})  # fmt: skip
     hidden = S.Activation(S.FullyConnected(X, num_hidden=6, name="fc0"), act_type="relu", name="relu0")
     file.add("mlp", S.FullyConnected(hidden, num_hidden=2, name="fc1"), shapes={"data": (3, 5)}, free={"data"})
+    add("fc_one_axis", (6,), free=False, num_hidden=3)
+    add("fc_one_axis_kept", (6,), free=False, num_hidden=3, flatten=False)
 
 
 if __name__ == "__main__":

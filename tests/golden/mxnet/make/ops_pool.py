@@ -7,6 +7,7 @@ import os
 os.environ["MXNET_MKLDNN_ENABLED"] = "0"  # oneDNN's kernels refuse some windows; read when mxnet is imported
 
 import mxnet as mx
+import numpy as np
 from casefile import CaseFile
 
 S = mx.sym
@@ -17,6 +18,7 @@ def main() -> None:
     file = CaseFile("pool")
     windows(file)
     kinds(file)
+    padded(file)
     file.save()
 
 
@@ -85,6 +87,36 @@ def kinds(file: CaseFile) -> None:
                 add(file, f"v1_{kind}_{convention}_{p}", make=S.Pooling_v1, kernel=(3, 3), stride=(2, 2), pad=(p, p),
                     pool_type=kind, pooling_convention=convention)  # fmt: skip
         add(file, f"v1_global_{kind}", make=S.Pooling_v1, global_pool=True, kernel=(1, 1), pool_type=kind)
+
+
+def padded(file: CaseFile) -> None:
+    """Numbers below 0 beside zeros that count, and padding as wide as the kernel."""
+    below = -1 - np.abs(file.rng.standard_normal((1, 2, 6, 7))).astype(np.float32)
+    around = {"mode": "constant", "pad_width": (0, 0, 0, 0, 1, 1, 1, 1)}
+
+    def below_zero(name, sym):
+        file.add(f"below_zero_{name}", sym, feeds={"data": below})
+
+    for kind in ("max", "avg", "sum", "lp"):
+        more = {"pool_type": kind, "name": "pool0", **({"p_value": 2} if kind == "lp" else {})}
+        zeros = S.Pad(X, name="pad0", **around)
+        below_zero(f"pad_{kind}", S.Pooling(zeros, kernel=(2, 2), **more))
+        below_zero(f"pad_pad_{kind}", S.Pooling(zeros, kernel=(3, 3), stride=(2, 2), pad=(1, 1), **more))
+        if kind != "lp":
+            for p in (1, 2):
+                below_zero(f"v1_{kind}_{p}", S.Pooling_v1(X, kernel=(2, 2), pad=(p, p), **more))
+    below_zero("pad_avg_not_counted", S.Pooling(zeros, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="avg",
+                                                count_include_pad=False, name="pool0"))  # fmt: skip
+    last = S.Pad(X, mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 0, 0), name="pad0")
+    below_zero("pad_nhwc", S.Pooling(last, kernel=(2, 2), layout="NHWC", name="pool0"))
+    below_zero("pad_same", S.Pooling(S.identity(zeros), kernel=(2, 2), name="pool0"))
+    pools = [S.Pooling(zeros, kernel=(2, 2), pool_type=kind, name=kind) for kind in ("max", "avg")]
+    below_zero("pad_two", S.Group(pools))
+    below_zero("pad_used", S.Group([pools[0], S.log(S.abs(zeros, name="abs0") + 1, name="log0")]))
+    for kind in ("avg", "sum", "lp"):
+        for k, s, p in ((1, 2, 1), (2, 1, 2), (2, 2, 3)):
+            more = {"p_value": 3} if kind == "lp" else {}
+            add(file, f"wide_{kind}_{k}_{s}_{p}", (1, 2, 6), kernel=(k,), stride=(s,), pad=(p,), pool_type=kind, **more)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,19 @@ def orders(file: CaseFile) -> None:
     file.run("topk", WHOLE, k=2, ret_typ="both", outputs=2)
 
 
+def all_but(file: CaseFile) -> None:
+    """`exclude` counts where there are axes; all of them leave everything as it is."""
+    for name in ("sum", "mean", "prod", "max", "min", "nansum"):
+        file.run(name, X, exclude=True)
+        file.run(name, X, exclude=True, axis=(0, 1, 2))
+    file.run("sum", X, exclude=True, axis="()", keepdims=True)
+    file.run("max", X, exclude=True, axis=(0, -2, -1), keepdims=True)
+    file.run("nansum", HOLES, exclude=True, axis=(0, 1), keepdims=False)
+    file.run("norm", X, ord=1, axis=0)
+
+
 if __name__ == "__main__":
     cases = CaseFile("reduce")
-    for add in (reductions, extremes, orders):
+    for add in (reductions, extremes, orders, all_but):
         add(cases)
     cases.save()

@@ -66,10 +66,11 @@ def deconvolution(layer: Layer) -> Value:
 
 @op("FullyConnected", "_npx_fully_connected", "_sparse_FullyConnected")
 def fully_connected(layer: Layer) -> Value:
-    """Gemm or MatMul: x·Wᵀ + b, with x flattened to two axes unless `flatten` is off."""
+    """Gemm or MatMul: x·Wᵀ + b, with x flattened to two axes, (n,) to (n, 1), unless `flatten` is off."""
     hidden, flatten = layer.attrs.whole("num_hidden"), layer.attrs.flag("flatten", True)
     bias, weight = _bias(layer, hidden, no_bias=False), layer.inputs[1]
-    _fits(layer, weight, (hidden, None if flatten and layer.rank() > 2 else layer.shape()[-1]))
+    wide = layer.shape()[-1] if layer.rank() == 2 or not flatten else 1 if layer.rank() == 1 else None
+    _fits(layer, weight, (hidden, wide))
     if flatten or layer.rank() == 2:
         x = layer.x if layer.rank() == 2 else layer.node("Flatten", layer.x, axis=1)
         return layer.main("Gemm", x, weight, bias, transB=1)

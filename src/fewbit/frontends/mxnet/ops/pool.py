@@ -7,7 +7,8 @@ How many places a window has, for a size n with padding p at both ends, kernel k
 `full` and `same` are written as `valid` with more padding at the end, by s - 1 and k - 1, which gives the same number
 for every n; where n is known, by just what the last window needs. An average counts the padding p (unless
 count_include_pad is off), but never what is added here. Pooling_v1 pads with zeros: they count in the maximum, and its
-averages are of k places always.
+averages are of k places always. Where the padding is as wide as the kernel, which engines refuse, it is a Pad, too; a
+maximum, or an average that does not count it, has no number there.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ def _local(layer: Layer, x: Value, kind: str, power: int, window: Window, counte
     same = {"kernel_shape": kernel, "strides": window.stride}
     old = layer.op == "Pooling_v1"
     real = (kind == "max" and old) or (kind == "avg" and counted and begin != end and not old)
-    if real and any(begin):  # zeros that count, in front of what is added and does not
+    wide = any(p >= k for p, k in zip(begin, kernel, strict=True))
+    if wide and not old and (kind == "max" or (kind == "avg" and not counted)):
+        raise layer.unsupported(f"pad {begin} must be smaller than kernel {kernel}: some windows have no data at all")
+    if (real or wide) and any(begin):  # zeros that count, in front of what is added and does not
         x, begin, end = (
             _padded(layer, x, begin),
             (0,) * len(begin),

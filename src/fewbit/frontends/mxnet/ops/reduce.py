@@ -36,18 +36,19 @@ NARROW = ("int8", "uint8", "bool")
 
 @op(*SIMPLE)
 def reduction(layer: Layer) -> Value:
-    """Over some axes, or over all but some (`exclude`)."""
+    """Over some axes, or over all but some (`exclude`, which counts only if there are some)."""
     name, x, attrs = SIMPLE[layer.op], layer.x, layer.attrs
     numpy = layer.op.startswith("_np")
     axes = _axes(layer, "axis")
-    if not numpy and attrs.flag("exclude", False):
+    if not numpy and attrs.flag("exclude", False) and attrs.wholes("axis", ()):
         axes = [a for a in range(layer.rank()) if a not in axes]
-        if not axes:
-            return x
     if numpy and attrs.has("initial"):
         raise layer.unsupported("it starts from a given number (initial), which ONNX cannot say")
     if layer.op in NEUTRAL:
         x = layer.node("Where", layer.node("IsNaN", x), layer.like(NEUTRAL[layer.op], x), x)
+    if not axes and not numpy:  # all are excluded
+        attrs.skip("keepdims")
+        return x
     kind = asked(layer, kind_of(x)) if layer.op in TYPED else kind_of(x)
     if layer.op == "_npi_mean" and kind.kind != "f":
         kind = FLOAT
@@ -102,18 +103,18 @@ def moments(layer: Layer) -> tuple[Value, ...]:
 @op("norm", "_sparse_norm")
 def norm(layer: Layer) -> Value:
     """Σ|x| or √Σx², over some axes or all."""
-    name = {1: "ReduceL1", 2: "ReduceL2"}.get(layer.attrs.whole("ord", 2))
-    if name is None:
+    order, x, axes = layer.attrs.whole("ord", 2), layer.x, _axes(layer, "axis")
+    if order not in (1, 2):
         raise layer.unsupported(f"ord is {layer.attrs.text('ord')}; fewbit knows 1 and 2")
-    kind = asked(layer, kind_of(layer.x), "out_dtype")
-    if kind != kind_of(layer.x):
-        return cast(
-            layer,
-            _reduced(layer, name, cast(layer, layer.x, FLOAT), _axes(layer, "axis"), layer.node),
-            kind,
-            layer.main,
-        )
-    return _reduced(layer, name, layer.x, _axes(layer, "axis"), layer.main)
+    kind = asked(layer, kind_of(x), "out_dtype")
+    other = kind != kind_of(x)
+    x = cast(layer, x, FLOAT) if other else x
+    make = layer.node if other else layer.main
+    if order == 1:  # not ReduceL1, of which OpenVINO takes no axes
+        found = _reduced(layer, "ReduceSum", layer.node("Abs", x), axes, make)
+    else:
+        found = _reduced(layer, "ReduceL2", x, axes, make)
+    return cast(layer, found, kind, layer.main) if other else found
 
 
 @op("_npi_var", "_npi_std")
