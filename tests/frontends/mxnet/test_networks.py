@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import fewbit as fb
-from fewbit.graph.model import SOURCE_OP
-from fewbit.graph.model import Model
+from fewbit.graph.model import SOURCE_OP, Model
 from tests.frontends.mxnet.cases import GOLDEN, run
 
 NETS = GOLDEN / "nets"
