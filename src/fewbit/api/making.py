@@ -279,4 +279,4 @@ def emit(model: Model, plan: Plan, info: Mapping[str, str]) -> Quantized:
 def emitted(model: Model, plan: Plan, target: Target, about: Mapping[str, str]) -> Model:
     """Q and DQ written into the network as the plan's rescales leave it."""
     integer = emit_qdq(rescaled(model, plan.rescales), plan)
-    return finalize(integer, target.opset, about, target.grabs, plan.kept_float())
+    return finalize(integer, target.opset, about, target.grabs, plan.kept_float(), sampled=target.sampled)

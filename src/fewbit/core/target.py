@@ -146,6 +146,7 @@ class Target:
         rules: the rows. dynamic: the rows for ranges measured at run time (calib_mode none).
         slow: activation dtype → measured factor against float, for types that work but cost.
         grabs: operators that the engine makes integer by itself if they stand between a DQ and a Q.
+        sampled: strides of 1×1 convolutions have to be taken in front of them, for these to be computed in integers.
         float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
         checked: where the rows were measured; "not run here" if they were not.
@@ -161,6 +162,7 @@ class Target:
     float_only: dict[str, str] = field(default_factory=dict)
     dynamic: tuple[OpRule, ...] = ()
     grabs: tuple[str, ...] = ()
+    sampled: bool = False
     opset: int = 13
     checked: str = "not run here"
 

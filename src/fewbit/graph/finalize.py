@@ -17,24 +17,34 @@ import onnx_ir as ir
 from fewbit.errors import UnsupportedModel
 from fewbit.graph.model import Model, const
 from fewbit.graph.normalize import ir_for
+from fewbit.graph.sampling import sample_first
 
 NEEDS_21 = frozenset((ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4))
 
 
 def finalize(
-    model: Model, opset: int, info: Mapping[str, str], apart: Collection[str] = (), floats: Collection[str] = ()
+    model: Model,
+    opset: int,
+    info: Mapping[str, str],
+    apart: Collection[str] = (),
+    floats: Collection[str] = (),
+    *,
+    sampled: bool = False,
 ) -> Model:
     """Do all of the above in place.
 
     Args:
         model: fresh from `emit_qdq`. opset: least that the target needs. info: written into the file's metadata.
         apart: operators that the engine would make integer by itself, see `keep_apart`. floats: nodes that stay float.
+        sampled: take strides in front of 1×1 convolutions, see `sample_first`.
 
     Raises:
         UnsupportedModel: the graph needs a newer opset than it could be raised to.
     """
     cancel_pairs(model)
     keep_apart(model, apart, floats)
+    if sampled:
+        sample_first(model)
     check_legal(model, opset)
     model.ir.ir_version = max(model.ir.ir_version or 0, ir_for(model.opset))
     model.ir.producer_name = "fewbit"
