@@ -336,9 +336,14 @@ def feeder(
 
 
 def collected(plan: Plan, collector: CalibrationCollector) -> dict[str, tuple[float, float]]:
-    """Ranges by group out of a collector; members of one group are joined to their widest range."""
+    """Ranges by group out of a collector."""
+    return by_group(plan, collected_ranges(collector, plan.observed()))
+
+
+def by_group(plan: Plan, found: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Ranges of values → ranges of their groups; members of one group are joined to their widest range."""
     ranges: dict[str, tuple[float, float]] = {}
-    for name, (lo, hi) in collected_ranges(collector, plan.observed()).items():
+    for name, (lo, hi) in found.items():
         group = plan.values[name].group
         old = ranges.get(group, (lo, hi))
         ranges[group] = (min(lo, old[0]), max(hi, old[1]))

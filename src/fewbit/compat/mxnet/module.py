@@ -23,11 +23,20 @@ from fewbit.compat.mxnet.io import DataBatch
 from fewbit.compat.mxnet.metric import EvalMetric, create
 from fewbit.compat.mxnet.model import load_checkpoint
 from fewbit.compat.mxnet.ndarray import NDArray, array
-from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, Symbol, check_inputs, network_of, with_params
+from fewbit.compat.mxnet.network import (
+    PlannedSymbol,
+    QuantizedSymbol,
+    Symbol,
+    check_inputs,
+    idle,
+    makers,
+    network_of,
+    with_params,
+)
 from fewbit.engines import open_runner
 from fewbit.errors import UsageError
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import SOURCE_OP, Model
+from fewbit.graph.model import Model
 
 Callback = Callable[..., None]
 
@@ -89,12 +98,8 @@ class Module:
             self._network = with_params(self.symbol, given, allow_missing=allow_missing, allow_extra=allow_extra)
         else:
             self._network = network_of(self.symbol, arg_params, aux_params, self._shapes)
-        input_order(said(("data",), self.data_names, self._network), self._network, self._spare | self._idle())
+        input_order(said(("data",), self.data_names, self._network), self._network, self._spare | idle(self.symbol))
         self._run = None
-
-    def _idle(self) -> set[str]:
-        """Variables of the symbol that inference does without."""
-        return set(self.symbol.list_arguments()) if isinstance(self.symbol, Symbol) else set()
 
     def set_monitor_callback(self, callback: Callback, monitor_all: bool = False) -> None:
         """Have a function called with every value of every batch from now on: (name, operator, array)."""
@@ -108,7 +113,7 @@ class Module:
             raise UsageError("is_train is True; fewbit runs trained networks: forward(batch, is_train=False)")
         model = self._model()
         names = described(data_batch.provide_data) or list(self._shapes) or said(("data",), self.data_names, model)
-        order = input_order(names, model, self._spare | self._idle())
+        order = input_order(names, model, self._spare | idle(self.symbol))
         self._outputs = [array(o, dtype=o.dtype) for o in self._runner()(feeds_of(data_batch.data, order, model))]
 
     def get_outputs(self) -> list[NDArray]:
@@ -192,8 +197,7 @@ def watched(
     seen: set[str] = set()
     plans = []
     for one in networks:
-        ops = {str(v.name): n.metadata_props.get(SOURCE_OP, n.op_type) for n in one.nodes for v in n.outputs if v.name}
-        ops |= {i.name: "" for i in one.inputs}
+        ops = makers(one) | {i.name: "" for i in one.inputs}
         names = [n for n in ops if n not in seen]
         seen |= set(names)
         if names:

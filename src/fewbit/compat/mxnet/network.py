@@ -30,7 +30,7 @@ from fewbit.frontends.mxnet.symbol import parse_symbol, read_symbol, save_symbol
 from fewbit.frontends.mxnet.upgrade import upgrade
 from fewbit.graph.files import load_model
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import Model, is_const
+from fewbit.graph.model import SOURCE_OP, Model, is_const
 from fewbit.graph.shapes import with_input_shapes
 from fewbit.report.quantized import Quantized, plan_path
 
@@ -229,7 +229,7 @@ def network_of(sym: Any, args: Params = None, auxs: Params = None, shapes: Shape
         raise UsageError(
             f"sym is a {type(sym).__name__}; it must be a Symbol, a fewbit Model, or the path of a checkpoint"
         )
-    params = {k: _plain(v) for k, v in {**(args or {}), **(auxs or {})}.items()}
+    params = {k: np.asarray(v) for k, v in {**(args or {}), **(auxs or {})}.items()}
     graph, weights, ranges = recover(sym.graph, params)
     wanted = {k: (None, *v[1:]) for k, v in (shapes or {}).items() if k in graph.variables and k not in weights}
     model = convert(graph, weights, shapes=wanted, name=sym.name or "network")
@@ -255,6 +255,11 @@ def idle(sym: Any) -> set[str]:
     return set(sym.list_arguments()) if isinstance(sym, Symbol) else set()
 
 
+def makers(model: Model) -> dict[str, str]:
+    """Values → the operators that make them, in MXNet's words where they came from there."""
+    return {str(v.name): n.metadata_props.get(SOURCE_OP, n.op_type) for n in model.nodes for v in n.outputs if v.name}
+
+
 def params_of(model: Model) -> dict[str, NDArray]:
     """The weights of a network by name."""
     found = {str(v.name): v.const_value.numpy() for v in model.weights() if v.const_value is not None}
@@ -278,7 +283,7 @@ def with_params(model: Model, params: Mapping[str, Any], *, allow_missing: bool,
             if allow_extra:
                 continue
             raise unknown("parameter", name, known)
-        have, new = known[name].const_value.numpy(), _plain(given)  # type: ignore[union-attr]
+        have, new = known[name].const_value.numpy(), np.asarray(given)  # type: ignore[union-attr]
         if have.shape != new.shape or have.dtype != new.dtype:
             raise UsageError(
                 f"parameter {name!r} is {new.dtype}{list(new.shape)}; the network has {have.dtype}{list(have.shape)}"
@@ -286,10 +291,6 @@ def with_params(model: Model, params: Mapping[str, Any], *, allow_missing: bool,
         if have is not new and not (have == new).all():
             copy.set_weight(name, new)
     return copy
-
-
-def _plain(value: Any) -> Any:
-    return np.asarray(value)
 
 
 def _arguments(model: Model) -> list[str]:

@@ -26,14 +26,15 @@ from fewbit.compat.mxnet.feeding import said
 from fewbit.compat.mxnet.gluon import SymbolBlock
 from fewbit.compat.mxnet.module import three
 from fewbit.compat.mxnet.ndarray import NDArray
-from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, idle, network_of, params_of
+from fewbit.compat.mxnet.network import PlannedSymbol, QuantizedSymbol, idle, makers, network_of, params_of
 from fewbit.compat.mxnet.spelling import spelled
 from fewbit.compat.mxnet.words import limit, settings
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.errors import NotCalibrated, UsageError
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import SOURCE_OP, Model
+from fewbit.graph.model import Model
+from fewbit.quantization.static import by_group
 
 Params = Mapping[str, Any]
 Dict = dict[str, NDArray]
@@ -87,14 +88,11 @@ def quantize_model(
         UsageError (a ValueError): as MXNet raises ValueError.
     """
     on_cpu(device, ctx, what="quantize_model")
-    mode = calib_mode or "none"
-    if mode != "none" and calib_data is None:
-        raise UsageError(f"calib_data must be provided when calib_mode={calib_mode!r}")
-    if mode in ("custom", "customize") and LayerOutputCollector is None:
-        raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
+    mode = _mode(calib_mode, calib_data, LayerOutputCollector)
     model = network_of(sym, arg_params, aux_params, shapes_of(calib_data, None, data_names))
+    fused = fuse(model)
     words = settings(
-        model, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
+        model, fused, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
         quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
         target=target,
     )  # fmt: skip
@@ -102,7 +100,7 @@ def quantize_model(
     batches = limit(num_calib_batches, num_calib_examples, batch_size_of(calib_data))
     names, spare = said(("data",), data_names, model), {*(label_names or ()), *idle(sym)}
     feeds = as_batches(calib_data, model, names, spare) if mode != "none" else None
-    found = _quantized(model, words, feeds, batches, LayerOutputCollector, effort, logger)
+    found = _quantized(model, fused, words, feeds, batches, LayerOutputCollector, effort, logger)
     return found, params_of(found), {}
 
 
@@ -141,12 +139,12 @@ def quantize_graph(
     on_cpu(device, ctx, what="quantize_graph")
     mode = calib_mode or "none"
     model = network_of(sym, arg_params, aux_params)
+    fused = fuse(model)
     words = settings(
-        model, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
+        model, fused, names=excluded_sym_names, match=None, ops=excluded_op_names, calib_mode=mode,
         quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
         target=target,
     )  # fmt: skip
-    fused = fuse(model)
     plan = make_plan(fused, None, **words)
     if mode == "none":
         made = QuantizedSymbol(apply(fused, plan))
@@ -232,35 +230,42 @@ def quantize_net(
         a block that can be called; its `model` is the `fewbit.Quantized`.
     """
     on_cpu(device, ctx, what="quantize_net")
-    mode = calib_mode or "none"
     if calib_data is None and data_shapes is None:
         raise UsageError("at least one of data_shapes and calib_data has to be provided")
-    if mode != "none" and calib_data is None:
-        raise UsageError(f"calib_data must be provided when calib_mode={calib_mode!r}")
-    if mode in ("custom", "customize") and LayerOutputCollector is None:
-        raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
+    mode = _mode(calib_mode, calib_data, LayerOutputCollector)
     block = network if isinstance(network, SymbolBlock) else SymbolBlock(network)
     shapes = shapes_of(calib_data, data_shapes, block.inputs)
     model = block.network(shapes)
+    fused = fuse(model)
     words = settings(
-        model, names=exclude_layers, match=exclude_layers_match, ops=exclude_operators, calib_mode=mode,
+        model, fused, names=exclude_layers, match=exclude_layers_match, ops=exclude_operators, calib_mode=mode,
         quantized_dtype=quantized_dtype, quantize_mode=quantize_mode, quantize_granularity=quantize_granularity,
         target=target,
     )  # fmt: skip
     _say(logger, "these layers have been excluded: %s", ", ".join(words["exclude_layers"]) or "none")
     feeds = as_batches(calib_data, model, block.inputs or list(shapes), block.idle) if mode != "none" else None
     batches = limit(num_calib_batches, num_calib_examples, batch_size_of(calib_data))
-    found = _quantized(model, words, feeds, batches, LayerOutputCollector, effort, logger)
+    found = _quantized(model, fused, words, feeds, batches, LayerOutputCollector, effort, logger)
     return SymbolBlock(found, block.inputs)
 
 
-def quantize_net_v2(network: Any, *args: Any, **words: Any) -> SymbolBlock:
-    """`quantize_net` as MXNet 1.x called it."""
-    return quantize_net(network, *args, **words)
+quantize_net_v2 = quantize_net
+"""As MXNet 1.x called it."""
+
+
+def _mode(calib_mode: str | None, data: Any, collector: Any) -> str:
+    """The calib_mode of a one-call form that has what it needs."""
+    mode = calib_mode or "none"
+    if mode != "none" and data is None:
+        raise UsageError(f"calib_data must be provided when calib_mode={calib_mode!r}")
+    if mode in ("custom", "customize"):
+        _checked(collector)
+    return mode
 
 
 def _quantized(
     model: Model,
+    fused: Model,
     words: dict[str, Any],
     feeds: Any,
     batches: int | None,
@@ -271,7 +276,7 @@ def _quantized(
     """The one-call form."""
     if words["calib_mode"] == "none":
         return QuantizedSymbol(quantize(model, None, words))
-    own = Shown(_checked(collector), fuse(model), words) if words["calib_mode"] == "custom" else None
+    own = Shown(_checked(collector), fused, words) if words["calib_mode"] == "custom" else None
     found = quantize(
         model, feeds, {**words, "effort": effort, "num_calib_batches": batches},
         collector=own,
@@ -287,7 +292,7 @@ class Shown(CalibrationCollector):
     def __init__(self, inner: CalibrationCollector, fused: Model, words: dict[str, Any]) -> None:
         super().__init__()
         self.inner = inner
-        self.ops = {str(v.name): n.metadata_props.get(SOURCE_OP, n.op_type) for n in fused.nodes for v in n.outputs}
+        self.ops = makers(fused)
         if inner.include_layers is None:
             inner.include_layers = list(make_plan(fused, None, **words).observed())
 
@@ -357,12 +362,8 @@ def _with_ranges(plan: Plan, found: Mapping[str, Any]) -> Plan:
             f"{len(missing)} of {len(needed)} values were never collected: {few}. Run batches through the float "
             "network with the collector attached, and let it see every name in include_layers"
         )
-    wide: dict[str, tuple[float, float]] = {}
-    for name, group in needed.items():
-        lo, hi = (float(np.asarray(v).reshape(-1)[0]) for v in found[name])
-        old = wide.get(group, (lo, hi))
-        wide[group] = (min(lo, old[0]), max(hi, old[1]))
-    return plan.with_ranges(wide)
+    pairs = {n: tuple(float(np.asarray(v).reshape(-1)[0]) for v in found[n]) for n in needed}
+    return plan.with_ranges(by_group(plan, {n: (lo, hi) for n, (lo, hi) in pairs.items()}))
 
 
 def _say(logger: Any, text: str, *values: Any) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from fewbit.compat.mxnet.collectors import DTYPES
 from fewbit.errors import ConfigError, FewbitWarning, UsageError, unknown
 from fewbit.frontends.mxnet.layer import OPS
-from fewbit.graph.fuse import fuse
 from fewbit.graph.model import SOURCE_OP, Model, known_operators, op_names
 
 FUSED_OPS = {
@@ -26,12 +26,12 @@ FUSED_OPS = {
 """Operators of fused graphs → what they are built around."""
 
 MODES = {"none": "none", "naive": "naive", "entropy": "entropy", "custom": "custom", "customize": "custom"}
-DTYPES = ("int8", "uint8", "auto")
 GRANULARITIES = ("tensor-wise", "channel-wise")
 
 
 def settings(
     model: Model,
+    fused: Model,
     *,
     names: Sequence[str] | None,
     match: Sequence[str] | None,
@@ -43,6 +43,9 @@ def settings(
     target: str,
 ) -> dict[str, Any]:
     """Keywords of `QuantConfig`.
+
+    Args:
+        model, fused: the network as it came, whose operators are excluded, and fused, whose layers are.
 
     Raises:
         UsageError: a word that MXNet refuses, too.
@@ -62,7 +65,6 @@ def settings(
             raise unknown(word, value, allowed)
     if mode == "none" and quantized_dtype == "int8":
         quantized_dtype = "auto"  # ranges at run time: the engine has uint8 only
-    fused = fuse(model)
     layers = _layers(model, fused, names or (), match or (), ops or ())
     return {
         "calib_mode": mode,

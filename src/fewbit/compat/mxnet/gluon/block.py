@@ -23,6 +23,7 @@ from fewbit.compat.mxnet.network import (
     QuantizedSymbol,
     Symbol,
     check_inputs,
+    idle,
     load,
     network_of,
     params_of,
@@ -79,7 +80,7 @@ class SymbolBlock:
     @property
     def idle(self) -> set[str]:
         """Variables of the symbol that inference may do without, such as labels."""
-        return set(self._symbol.list_arguments()) if isinstance(self._symbol, Symbol) else set()
+        return idle(self._symbol)
 
     def load_parameters(self, filename: str | os.PathLike[str], **words: Any) -> None:
         """Read the parameters of a Symbol."""
