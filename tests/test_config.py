@@ -1,9 +1,10 @@
 from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fewbit.config import OVERRIDE_KEYS, DataConfig, QuantConfig, configure, default_of, read_config
+from fewbit.config import OVERRIDE_KEYS, STRATEGIES, DataConfig, QuantConfig, configure, default_of, read_config
 from fewbit.errors import ConfigError, UnknownName
 
 QUANT = {f.name: f for f in fields(QuantConfig)}
@@ -25,7 +26,12 @@ def test_every_setting_has_a_help_text_and_a_default_that_is_allowed(kind):
 def test_every_choice_is_taken_and_a_misspelt_one_gets_the_nearest(kind):
     for f in fields(kind):
         for word in f.metadata.get("choices", ()):
-            assert getattr(kind(**{f.name: word}), f.name) == word
+            with_it: dict[str, Any] = {}
+            if f.name == "quant_strategy":
+                with_it = {"quant_type": STRATEGIES[word][0]}
+            if f.name == "mixed_bit_search":
+                with_it = {"quant_type": "weight", "bit_num": 0}
+            assert getattr(kind(**{f.name: word}, **with_it), f.name) == word
             with pytest.raises(UnknownName, match=f"unknown {f.name} '{word}x'; did you mean .*'{word}'"):
                 kind(**{f.name: word + "x"})
 
@@ -64,7 +70,7 @@ def test_every_choice_is_taken_and_a_misspelt_one_gets_the_nearest(kind):
         ({"overrides": {"l*": {"group_size": 0}}}, r"override 'l\*': group_size is 0; it must be a whole number of 1"),
         ({"overrides": {"l*": {"signed": "no"}}}, r"override 'l\*': signed is 'no'; it must be true or false"),
         ({"overrides": {"l*": {"float": 1}}}, r"override 'l\*': float is 1; it must be true or false"),
-        ({"overrides": {"l*": {"calib_mode": "kl"}}}, r"unknown calib_mode 'kl'"),
+        ({"overrides": {"l*": {"calib_mode": "klo"}}}, r"unknown calib_mode 'klo'; did you mean 'kl'"),
         ({"overrides": {"l*": {"calib_mode": "none"}}}, r"unknown calib_mode 'none'"),
         (
             {"calib_mode": "custom", "overrides": {"l*": {"calib_mode": "mse"}}},

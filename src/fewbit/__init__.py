@@ -23,6 +23,7 @@ _WHERE = {
     "compare": "fewbit.api",
     "correct": "fewbit.api",
     "evaluate": "fewbit.api",
+    "explain": "fewbit.api",
     "fuse": "fewbit.api",
     "inspect": "fewbit.api",
     "load": "fewbit.api",
@@ -30,6 +31,7 @@ _WHERE = {
     "profile": "fewbit.api",
     "quantize": "fewbit.api",
     "sensitivity": "fewbit.api",
+    "sizes": "fewbit.api",
     "CalibrationCollector": "fewbit.calib",
     "DataConfig": "fewbit.config",
     "FewbitError": "fewbit.errors",
@@ -58,6 +60,7 @@ __all__ = [
     "compare",
     "correct",
     "evaluate",
+    "explain",
     "fuse",
     "inspect",
     "load",
@@ -65,6 +68,7 @@ __all__ = [
     "profile",
     "quantize",
     "sensitivity",
+    "sizes",
 ]
 
 if TYPE_CHECKING:
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
         compare,
         correct,
         evaluate,
+        explain,
         fuse,
         inspect,
         load,
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
         profile,
         quantize,
         sensitivity,
+        sizes,
     )
     from fewbit.calib import CalibrationCollector
     from fewbit.config import DataConfig, QuantConfig

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fewbit.core.spec import GRANULARITIES
 from fewbit.errors import ConfigError, one_of, unknown
 
-OBSERVED = ("naive", "entropy", "percentile", "quantile", "mse", "ema")
+OBSERVED = ("naive", "entropy", "kl", "percentile", "quantile", "mse", "ema")
 CALIB_MODES = ("none", *OBSERVED, "custom")
 RESIZES = ("LINEAR", "NEAREST", "CUBIC")
 COLOURS = ("RGB", "BGR", "GRAY")
@@ -24,6 +24,11 @@ CORRECTIONS = (
     "smooth_quant", "equalization", "range_search", "weight_range", "adaptive_rounding", "bias_correction"
 )  # fmt: skip
 EFFORTS = ("fast", "default", "best")
+QUANT_TYPES = ("full", "dynamic", "weight")
+STRATEGIES = {
+    "auto": QUANT_TYPES, "MAX_MIN": ("weight",), "GPTQ": ("weight",), "ALWC": ("dynamic",), "ACWL": ("dynamic",)
+}  # fmt: skip
+"""quant_strategy -> the quant_type that it belongs to."""
 BUDGETS = {  # field -> least and most that make sense
     "min_sqnr": (-100.0, 200.0),
     "min_cosine": (-1.0, 1.0),
@@ -31,6 +36,11 @@ BUDGETS = {  # field -> least and most that make sense
     "max_drop": (0.0, 1.0),
     "max_latency": (0.0, 100.0),
 }
+MIXED_BIT = ("init_scale", "auto_tune", "mixed_bit_search", "max_iterations")
+"""Words that say something with bit_num 0 only."""
+GROUP = 32
+"""Weights in a group, if nothing is said."""
+
 OVERRIDE_KEYS = ("bit_num", "weight_bit_num", "signed", "symmetric", "granularity", "group_size", "calib_mode", "float")
 
 C = TypeVar("C", "QuantConfig", "DataConfig")
@@ -55,7 +65,11 @@ class QuantConfig:
         ConfigError: a value out of range, or settings that exclude each other.
     """
 
-    quant_type: str = _word("full", ("full",), "what becomes integer: full = weights and activations, calibrated")
+    quant_type: str = _word(
+        "full", QUANT_TYPES,
+        "what becomes integer: full = weights and activations; dynamic = activations at run time; "
+        "weight = weights, stored small and computed in float",
+    )  # fmt: skip
     calib_mode: str = _word("naive", CALIB_MODES, "how a range follows from the data")
     num_calib_batches: int | None = _say(None, "stop calibrating after this many batches (default: all data)")
     quantized_dtype: str = _word("auto", ("auto", "int8", "uint8"), "activation type; auto = the target's fastest")
@@ -63,9 +77,23 @@ class QuantConfig:
     quantize_granularity: str = _word(
         "channel-wise", ("tensor-wise", "channel-wise", "group-wise"), "what shares one weight scale"
     )
-    bit_num: int = _say(8, "bits of weights and activations, 1 to 16; engines compute in 8 or 16")
+    bit_num: int = _say(8, "bits of weights and activations, 1 to 16; 0 = mixed bit, for quant_type weight")
     weight_bit_num: int | None = _say(None, "bits of weights alone, 1 to 16 (default: bit_num)")
-    group_size: int = _say(32, "weights that share a scale when group-wise")
+    group_size: int | None = _say(None, "weights that share a scale; makes weights group-wise (there 32 by default)")
+    quant_strategy: str = _word(
+        "auto", tuple(STRATEGIES),
+        "weight: MAX_MIN = nearest integers, GPTQ = fitted to data; dynamic: ALWC = one activation range, weights per "
+        "channel, ACWL = one range a row, weights per tensor",
+    )  # fmt: skip
+    init_scale: float = _say(0.02, "mixed bit: relative error of each weight, over 0 and below 1")
+    auto_tune: bool = _say(
+        False, "mixed bit: search init_scale for the smallest network with an output cosine of 0.995"
+    )
+    mixed_bit_search: str = _word(
+        "auto", ("auto", "step", "output"),
+        "mixed bit: step = one step a layer by the weight's error; output = one a channel by the network's, needs data",
+    )  # fmt: skip
+    max_iterations: int = _say(40, "mixed bit: networks that auto_tune may try, 40 to 65535")
     min_quant_weight_size: int = _say(0, "keep layers with fewer weights than this in float")
     min_quant_weight_channel: int = _say(0, "keep layers with fewer output channels than this in float")
     exclude_layers: tuple[str, ...] = _say((), "layers to keep in float: names or globs such as 'layer4/*'")
@@ -90,12 +118,14 @@ class QuantConfig:
     percentile: float = _say(99.99, "share of values kept by calib_mode percentile and quantile, in percent")
     ema_momentum: float = _say(0.9, "weight of the old range in calib_mode ema")
     memory_limit: int | None = _say(None, "MiB that calibration may use for values in flight; smaller micro-batches")
+    debug_info_save_path: str | None = _say(None, "folder for the debug tables, as MindSpore Lite writes them")
 
     def __post_init__(self) -> None:
         _settle(self)
-        _whole(self, "bit_num", 1, 16)
+        _whole(self, "bit_num", 0 if self.quant_type == "weight" else 1, 16)
         _whole(self, "weight_bit_num", 1, 16, optional=True)
-        _whole(self, "group_size", 1)
+        _whole(self, "group_size", 1, optional=True)
+        _whole(self, "max_iterations", 40, 65535)
         _whole(self, "min_quant_weight_size", 0)
         _whole(self, "min_quant_weight_channel", 0)
         _whole(self, "num_calib_batches", 1, optional=True)
@@ -111,13 +141,61 @@ class QuantConfig:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and least <= value <= most):
                 raise ConfigError(f"{name} is {value!r}; it must be a number from {least:g} to {most:g}")
+        if not (_is_number(self.init_scale) and 0 < self.init_scale < 1):
+            raise ConfigError(f"init_scale is {self.init_scale!r}; it must be a number over 0 and below 1")
         if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0):
             raise ConfigError(f"time_limit is {self.time_limit!r}; it must be a number of seconds over 0")
         if not isinstance(self.overrides, Mapping):
             raise ConfigError(f"overrides is {self.overrides!r}; it must map layers to settings")
         for glob, settings in self.overrides.items():
             _check_override(glob, settings)
+        _check_type(self)
         _check_together(self)
+
+
+def _check_type(c: QuantConfig) -> None:
+    """Let what follows from quant_type follow, and refuse what says nothing there."""
+    if c.group_size is not None and c.quantize_granularity == "tensor-wise":
+        raise ConfigError("group_size makes weights group-wise; leave it out, or say quantize_granularity='group-wise'")
+    if c.group_size is not None:
+        object.__setattr__(c, "quantize_granularity", "group-wise")
+    if c.quant_type not in STRATEGIES[c.quant_strategy]:
+        raise ConfigError(
+            f"quant_strategy {c.quant_strategy!r} is for quant_type {STRATEGIES[c.quant_strategy][0]!r}; "
+            f"with {c.quant_type!r} there is {', '.join(k for k, v in STRATEGIES.items() if c.quant_type in v)}"
+        )
+    if c.bit_num != 0:
+        for name in MIXED_BIT:
+            if getattr(c, name) != getattr(QuantConfig, name):
+                raise ConfigError(f"{name} is for mixed bit, which is quant_type='weight' with bit_num=0")
+    elif c.weight_bit_num is not None:
+        raise ConfigError("bit_num 0 lets each weight have a step of its own; leave weight_bit_num out")
+    elif c.quantize_granularity == "group-wise":
+        raise ConfigError("mixed bit has one step a layer or a channel; leave group_size and 'group-wise' out")
+    if c.quant_type == "dynamic":
+        if c.calib_mode not in ("naive", "none"):
+            raise ConfigError(
+                f"quant_type 'dynamic' measures ranges at run time; calib_mode {c.calib_mode!r} is for 'full'"
+            )
+        object.__setattr__(c, "calib_mode", "none")
+    if c.quant_type == "weight":
+        _check_weight_only(c)
+
+
+def _check_weight_only(c: QuantConfig) -> None:
+    """Refuse what is said of activations where there are no integer ones."""
+    said = {key for settings in c.overrides.values() for key in settings}
+    wrong = [n for n in ("calib_mode", "quantized_dtype", "measure") if getattr(c, n) != getattr(QuantConfig, n)]
+    wrong += [n for n in ("smooth_quant", "equalization", "range_search") if getattr(c, n)]
+    wrong += [f"an override with {key}" for key in ("calib_mode", "signed") if key in said]
+    if wrong:
+        raise ConfigError(f"{wrong[0]} is about integer activations; quant_type 'weight' keeps them in float")
+    asked = [name for name in BUDGETS if getattr(c, name) is not None]
+    if asked and (asked != ["min_cosine"] or c.bit_num != 0 or c.mixed_bit_search == "step" or c.auto_tune):
+        raise ConfigError(
+            f"{asked[0]} cannot be searched for with quant_type 'weight'; what can is min_cosine with bit_num 0 "
+            "(mixed_bit_search 'output' and data)"
+        )
 
 
 def _check_together(c: QuantConfig) -> None:
@@ -138,6 +216,10 @@ def _check_together(c: QuantConfig) -> None:
     for key in ("bit_num", "weight_bit_num"):
         if (getattr(c, key) or 8) > 8 or any(s.get(key, 8) > 8 for s in c.overrides.values()):
             raise ConfigError(f"calib_mode 'none' computes in 8 bits; {key} must be 8 or less, or calibrate on data")
+    if c.quant_strategy == "ALWC" and c.quantize_granularity == "tensor-wise":
+        raise ConfigError("quant_strategy 'ALWC' has weights per channel; leave it out, or leave 'tensor-wise' out")
+    if c.quant_strategy == "ACWL" and any("granularity" in s for s in c.overrides.values()):
+        raise ConfigError("quant_strategy 'ACWL' has one scale a weight; leave granularity out of overrides")
     if c.quantized_dtype == "int8":
         raise ConfigError("calib_mode 'none' makes uint8 activations; quantized_dtype must be 'auto' or 'uint8'")
     if c.quantize_granularity == "group-wise" or any(s.get("granularity") == "group" for s in c.overrides.values()):
@@ -222,7 +304,9 @@ class DataConfig:
 
 
 def budgets(config: QuantConfig) -> dict[str, float]:
-    """The budgets that were asked for, by field."""
+    """The budgets that a search must meet, by field; with quant_type weight the choice of steps meets min_cosine."""
+    if config.quant_type == "weight":
+        return {}
     return {name: float(getattr(config, name)) for name in BUDGETS if getattr(config, name) is not None}
 
 
@@ -275,6 +359,17 @@ def default_of(f: Field[Any]) -> Any:
     """The default of a config field, whether it is a value or made anew each time."""
     factory: Any = f.default_factory
     return factory() if f.default is MISSING else f.default
+
+
+def said(config: QuantConfig) -> dict[str, Any]:
+    """The settings that differ from their defaults, as plain JSON data."""
+    plain = asdict(config)
+    told = [f for f in fields(config) if f.name != "debug_info_save_path"]
+    return {f.name: _plain(plain[f.name]) for f in told if plain[f.name] != default_of(f)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_config(path: str | Path) -> dict[str, dict[str, Any]]:

@@ -132,6 +132,8 @@ def test_what_cannot_be_done_without_data(tmp_path: Path) -> None:
 
 
 def test_ranges_at_run_time_are_still_to_be_had(tmp_path: Path) -> None:
-    made = fb.quantize(loaded(tmp_path), calib_mode="none", verify=False)
+    with pytest.warns(FewbitWarning) as told:
+        made = fb.quantize(loaded(tmp_path), calib_mode="none", quantize_mode="full", verify=False)
+    assert all("when ranges are measured at run time" in str(w.message) for w in told)
     assert not any("checkpoint" in v.reason for v in made.plan.values.values())
     assert made.report.warnings == ()

@@ -35,6 +35,19 @@ def test_quantile_is_the_mean_of_the_batches_quantiles():
     assert observer.result() == (5.5, 16.5)
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, 9999, 10_000, 10_001, 54_321])
+def test_quantiles_are_those_of_the_values_in_order(size, rng):
+    """As MindSpore Lite takes them: values number 0.0001·n and 0.9999·n, rounded down, of each batch."""
+    batches = [rng.standard_normal(size).astype(np.float32) for _ in range(3)]
+    observer = make_observer("quantile", SPEC, percentile=99.99)
+    for number, x in enumerate(batches):
+        observer.update(x.reshape(1, -1), number)
+    low, high = size // 10_000, 9999 * size // 10_000
+    ordered = [sorted(x.tolist()) for x in batches]
+    want = np.mean([v[low] for v in ordered]), np.mean([v[high] for v in ordered])
+    assert observer.result() == pytest.approx(want, rel=1e-12)
+
+
 def test_quantile_leaves_a_lone_outlier_out(rng):
     observer = make_observer("quantile", SPEC)
     for _ in range(3):

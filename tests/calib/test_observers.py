@@ -15,10 +15,11 @@ from fewbit.errors import BadSample, NotCalibrated, UnknownName
 
 SPEC = QuantSpec()
 ALL = sorted(OBSERVERS)
+SYMMETRIC = {"kl"}  # whatever the sign of the values
 
 
 def test_the_words_of_calib_mode_are_registered():
-    assert ALL == ["ema", "entropy", "mse", "naive", "percentile", "quantile"]
+    assert ALL == ["ema", "entropy", "kl", "mse", "naive", "percentile", "quantile"]
 
 
 def test_unknown_calib_mode_offers_the_nearest():
@@ -56,7 +57,8 @@ def test_one_value(name, value):
     x = np.full(5, value, np.float32)
     observer.update(x)
     lo, hi = observer.result()
-    assert min(lo, hi, 0) == min(x[0], 0) and max(lo, hi, 0) == max(x[0], 0)
+    ends = (-abs(x[0]), abs(x[0])) if name in SYMMETRIC else (x[0], x[0])
+    assert min(lo, hi, 0) == min(*ends, 0) and max(lo, hi, 0) == max(*ends, 0)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -66,7 +68,8 @@ def test_range_is_ordered_and_within_the_data(name, rng):
         x = (rng.standard_normal(5000) + shift).astype(np.float32)
         observer.update(x)
         lo, hi = observer.result()
-        assert lo <= hi and min(lo, 0) >= min(x.min(), 0) and max(hi, 0) <= max(x.max(), 0)
+        least, most = (-np.abs(x).max(), np.abs(x).max()) if name in SYMMETRIC else (x.min(), x.max())
+        assert lo <= hi and min(lo, 0) >= min(least, 0) and max(hi, 0) <= max(most, 0)
         assert max(-lo, hi) > 0.4 * np.abs(x).max()
 
 

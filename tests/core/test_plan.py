@@ -249,8 +249,8 @@ def test_new_ranges_keep_the_corrections_of_weights_and_a_float_layer_loses_its_
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"values__x__scale": [1.0]}, r"value 'x' has a scale or a nudge, which are for weights; edit its range"),
-        ({"values__x__nudge": "eJw="}, r"value 'x' has a scale or a nudge, which are for weights; edit its range"),
+        ({"values__x__scale": [1.0]}, r"value 'x' has a scale, which is for weights; edit its range"),
+        ({"values__x__nudge": "eJw="}, r"value 'x' has a nudge, which is for weights; edit its range"),
         ({"values__w__scale": 1.0}, r"value 'w': scale is 1.0; it must be a list"),
         ({"values__w__scale": [1.0, 0.0]}, r"value 'w': scale holds 0.0; it must be finite numbers over 0"),
         ({"values__w__scale": [-1]}, r"value 'w': scale holds -1; it must be finite numbers over 0"),

@@ -113,7 +113,7 @@ def test_a_command_is_one_that_exists(page: str, line: str) -> None:
     assert verb in VERBS, f"{page}: {line}"
     entry = command().commands[verb]
     context = entry.make_context(verb, ["--help"], resilient_parsing=True)
-    known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", entry.get_help(context)))
+    known = set(re.findall(r"(?<![\w-])--?[a-z][a-zA-Z0-9-]*", entry.get_help(context)))
     flags = [w for w in words if re.match(r"--?[a-z]", w)]
     assert set(flags) <= known, f"{page}: {line}"
     if (page, line) in COMMANDS:

@@ -12,7 +12,7 @@ from fewbit.quantization.checkpoint import Checkpoint
 
 SPEC = QuantSpec(8, signed=False)
 PLAN = Plan({n: ValuePlan(SPEC, "act", n, calib_mode="entropy") for n in ("b/x", "a", "c")}, {})
-MODES = ("naive", "entropy", "percentile", "mse", "ema", "quantile")
+MODES = ("naive", "entropy", "kl", "percentile", "mse", "ema", "quantile")
 
 
 def observers(mode: str = "entropy", *, filled: bool = True):

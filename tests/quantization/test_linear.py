@@ -167,7 +167,7 @@ def test_other_operators_and_computed_weights_are_left_out() -> None:
         ({"bit_num": 1}, 0),
         ({"weight_bit_num": 2}, 1),
         ({"quantize_granularity": "tensor-wise"}, 1),
-        ({"quantize_granularity": "group-wise", "group_size": 8}, 0),
+        ({"quantize_granularity": "group-wise", "group_size": 8}, 1),
         ({"exclude_layers": ("mm",)}, 0),
     ],
 )

@@ -22,7 +22,7 @@ from fewbit.quantization.static import calibrate, feeder, part_for
 from tests.quantization.nets import TOY, Batch, Batches, net, normal, residual
 
 OPEN = partial(open_runner, "onnxruntime")
-MODES = ("naive", "entropy", "percentile", "mse", "ema", "quantile")
+MODES = ("naive", "entropy", "kl", "percentile", "mse", "ema", "quantile")
 
 
 def ranges(plan: Plan) -> dict[str, tuple[float | None, float | None]]:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewbit.config import QuantConfig
+from fewbit.config import QuantConfig, said
 from fewbit.core.plan import Plan
 from fewbit.core.runner import NodeTime
 from fewbit.errors import EngineError, FewbitWarning
 from fewbit.graph.emit import emit_qdq
-from fewbit.quantization.plan import make_plan, said
+from fewbit.quantization.plan import make_plan
 from fewbit.search.smart import Measured, measure
 from tests.quantization.nets import TOY, net
 

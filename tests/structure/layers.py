@@ -1,6 +1,6 @@
 """The rules of direction, as a table and two functions over syntax trees.
 
-    errors → core → config → graph → {calib, data} → {quantization, engines, torch}
+    errors → core → config → mindspore → graph → {calib, data} → {quantization, engines, torch}
            → {report, search, frontends} → api → compat → cli
 
 A file may import from its own folder and from what stands left of it; siblings in braces never import each other.
@@ -16,6 +16,7 @@ ORDER = (
     {"errors"},
     {"core"},
     {"config"},
+    {"mindspore"},
     {"graph"},
     {"calib", "data"},
     {"quantization", "engines", "torch"},

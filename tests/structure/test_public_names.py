@@ -13,7 +13,8 @@ from tests.structure.source import project
 # Changing this list changes the contract: say so in CHANGELOG.md.
 PUBLIC = """
     CalibrationCollector DataConfig FewbitError FewbitWarning Model Plan QuantConfig QuantSpec Quantized
-    apply attach benchmark calibrate compare correct evaluate fuse inspect load make_plan profile quantize sensitivity
+    apply attach benchmark calibrate compare correct evaluate explain fuse inspect load make_plan profile quantize
+    sensitivity sizes
 """.split()
 
 

@@ -1,6 +1,8 @@
 """The Python interface: thin wiring of load → fuse → plan → calibrate → correct → emit → verify."""
 
 from fewbit.api.common import settings, target_named
+from fewbit.api.explaining import explain
+from fewbit.api.forms import FORMS, sizes
 from fewbit.api.looking import attach, compare, evaluate, inspect, sensitivity
 from fewbit.api.making import apply, calibrate, correct, make_plan
 from fewbit.api.onecall import VERIFY_SAMPLES, quantize
@@ -10,6 +12,7 @@ from fewbit.frontends import load
 from fewbit.graph.fuse import fuse
 
 __all__ = [
+    "FORMS",
     "TARGETS",
     "VERIFY_SAMPLES",
     "apply",
@@ -19,6 +22,7 @@ __all__ = [
     "compare",
     "correct",
     "evaluate",
+    "explain",
     "fuse",
     "inspect",
     "load",
@@ -27,5 +31,6 @@ __all__ = [
     "quantize",
     "sensitivity",
     "settings",
+    "sizes",
     "target_named",
 ]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from fewbit.config import DataConfig, QuantConfig, configure, read_config
+from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.runner import Runner
 from fewbit.core.target import TARGETS, Target
 from fewbit.data import DataSource, open_data
@@ -18,6 +18,7 @@ from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
 from fewbit.graph.model import Model, TensorInfo
 from fewbit.graph.ranked import in_front, ranked
+from fewbit.mindspore import read_tables
 
 Data = Any
 Progress = Callable[[int, int], None]
@@ -32,7 +33,7 @@ def target_named(name: str) -> Target:
 def settings(
     config: QuantConfig | str | Path | Mapping[str, Any] | None, words: Mapping[str, Any]
 ) -> tuple[QuantConfig, DataConfig]:
-    """Both configs out of a config object, a TOML file or a mapping, with keywords on top.
+    """Both configs out of a config object, a file (TOML, or MindSpore Lite's) or a mapping, with keywords on top.
 
     Raises:
         UnknownName: a keyword that is a field of neither; the nearest one is offered.
@@ -40,7 +41,7 @@ def settings(
     tables: dict[str, dict[str, Any]] = {"quantize": {}, "data": {}}
     base = config if isinstance(config, QuantConfig) else None
     if isinstance(config, (str, Path)):
-        tables = read_config(config)
+        tables = read_tables(config)
     elif isinstance(config, Mapping):
         words = {**config, **words}
     ours = {f.name for f in fields(DataConfig)}

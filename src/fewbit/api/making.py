@@ -28,6 +28,7 @@ from fewbit.quantization.correct import Correction, Say, Setting, any_wanted
 from fewbit.quantization.correct import correct as _correct
 from fewbit.quantization.known import left_float, with_known_ranges
 from fewbit.quantization.plan import make_plan as _make_plan
+from fewbit.quantization.plan import slow_at_run_time
 from fewbit.quantization.static import calibrate as _calibrate
 from fewbit.quantization.static import free_batch
 from fewbit.quantization.trial import Trial
@@ -55,7 +56,20 @@ def make_plan(model: Model, config: QuantConfig | str | Path | None = None, **wo
         )
     plan = _make_plan(model, chosen, target)
     _tell_of_groups(plan, chosen)
+    if chosen.calib_mode == "none":
+        _tell_of_slow(model, plan, chosen, target)
     return plan
+
+
+def _tell_of_slow(model: Model, plan: Plan, config: QuantConfig, target: Target) -> None:
+    """Warn of layers that cost time when their ranges are measured at run time."""
+    for op, (count, factor) in slow_at_run_time(model, plan, config, target).items():
+        warnings.warn(
+            f"{count} {op} layer{'s run' if count > 1 else ' runs'} at up to {factor:.2f} of float time on "
+            f"{target.name} when ranges are measured at run time (measured); quantize_mode='smart' keeps them float",
+            FewbitWarning,
+            stacklevel=3,
+        )
 
 
 def _tell_of_groups(plan: Plan, config: QuantConfig) -> None:

@@ -32,6 +32,7 @@ from fewbit.api.common import (
 )
 from fewbit.api.making import calibrate, calibrated, check_known, corrected, emit, emitted, make_plan, room, uncorrected
 from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, Slices, samples_in, slices, too_few
+from fewbit.api.weights import only_weights
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets
 from fewbit.core.plan import Plan
@@ -42,8 +43,10 @@ from fewbit.errors import FewbitWarning, PlanError, UsageError
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model, op_names
 from fewbit.graph.rescale import rescaled
+from fewbit.mindspore import data_named
 from fewbit.quantization.correct import Correction, Say, any_wanted
 from fewbit.quantization.static import free_batch
+from fewbit.report.debug import MEMORY, write_debug
 from fewbit.report.quantized import Quantized
 from fewbit.report.summary import QuantReport, summarize
 from fewbit.report.verify import verify_quantized
@@ -111,15 +114,16 @@ def quantize(
     chosen, data_config = settings(config, words)
     if (best or state) and not budgets(chosen):
         raise UsageError("best= and state= are for searches; set a budget, such as min_cosine=0.98, or leave them out")
+    data = data_named(config) if data is None else data
     given = as_model(model)
-    known = data is None and chosen.calib_mode != "none"
+    known = data is None and needs_ranges(chosen)
     if known:
         check_known(given, chosen, *budgets(chosen), *(["a collector"] if collector is not None else []))
     fused = fuse(given)
     _check_budgets(given, chosen)
     _check_operators(given, fused, chosen)
     verify = verify and (data is not None or _known_sizes(given))
-    source = as_source(_feeds_within(given) if data is None else data, given, data_config)
+    source = as_source(feeds_within(given) if data is None else data, given, data_config)
     seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
     job = _Job(
         given, fused, chosen, seen, workers or cores(), say or (lambda what, done, of: None), _end(chosen), known
@@ -132,17 +136,26 @@ def quantize(
         )  # fmt: skip
 
     done = job.resumed(Path(state)) if state else None
-    if done is None:
+    if done is None and chosen.quant_type == "weight":
+        done = _Done(*only_weights(fused, chosen))
+    elif done is None:
         done = job.corrected(*job.measured(ranges))
         if state and budgets(chosen):
             done.plan.save(_start_plan(Path(state)))
     if budgets(chosen):
         done = job.budgeted(done, Path(state) if state else None, Path(best) if best else None)
     out = emit(fused, done.plan, {})
+    if chosen.debug_info_save_path is not None:
+        job.tables(out, done.plan, [] if data is None else seen.kept() if isinstance(data, Iterator) else source)
     out.report = job.report(out, done, verify)
     for problem in out.report.problems():
         warnings.warn(problem, FewbitWarning, stacklevel=2)
     return out
+
+
+def needs_ranges(config: QuantConfig) -> bool:
+    """Whether activations become integer, by ranges that are known beforehand."""
+    return config.quant_type == "full" and config.calib_mode != "none"
 
 
 def _room(config: QuantConfig, verify: bool) -> int:
@@ -167,7 +180,7 @@ def _known_sizes(model: Model) -> bool:
     return not free
 
 
-def _feeds_within(model: Model) -> dict[str, Any]:
+def feeds_within(model: Model) -> dict[str, Any]:
     """Random numbers for every input, as far apart as the range says that is known of it."""
     feeds = random_feeds(model)
     for name, x in feeds.items():
@@ -352,6 +365,15 @@ class _Job:
             State(state, search_key(start, wanted, data)).remove()
             _start_plan(state).unlink(missing_ok=True)
         return replace(done, plan=whole(found.plan), found=found, corrections=tuple(told))
+
+    def tables(self, out: Quantized, plan: Plan, batches: Any) -> None:
+        """The debug tables. `batches`: all of the data; what is kept of it, if it could be visited only once."""
+        assert self.config.debug_info_save_path is not None
+        write_debug(
+            rescaled(self.fused, plan.rescales), out, plan, batches, opener(self.config.target, self.threads),
+            Path(self.config.debug_info_save_path), memory_limit=self.config.memory_limit or MEMORY,
+            rounds=self.config.num_calib_batches,
+        )  # fmt: skip
 
     def report(self, out: Quantized, done: _Done, verify: bool) -> Any:
         """What it gave and what it cost."""

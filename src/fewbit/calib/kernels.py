@@ -106,6 +106,15 @@ def flush(tables, counts):  # type: ignore[no-untyped-def]
         counts[i] += total
 
 
+@compiled("int64(int32[::1], int32)")
+def count_tiny(bits, bound):  # type: ignore[no-untyped-def]
+    """How many float32 have a magnitude up to the one with the bits `bound`."""
+    n = np.int64(0)
+    for i in range(bits.size):
+        n += np.int64(np.int32(bits[i] & MAGNITUDE) <= bound)
+    return n
+
+
 def to_float(key: int) -> float:
     """The float32 of a key; -0 becomes 0."""
     bits = key if key >= 0 else key ^ 0x7FFFFFFF

@@ -2,7 +2,8 @@
 
     naive      lo = min of all                                hi = max of all
     ema        r_0 = range of batch 0,  r_t = (1 - m)·range of batch t + m·r_(t-1)
-    quantile   mean over batches of the (100 - percentile) % and percentile % quantiles of a batch
+    quantile   mean over batches of the (100 - percentile) % and percentile % quantiles of a batch: of its n values in
+               order, number ⌊(1 - p)·n⌋ and ⌊p·n⌋, counted from 0
 
 ema and quantile depend on what a batch is. They keep a few numbers for each batch under its number and combine them
 in that order, so neither the order of arrival nor the number of workers matters.
@@ -159,8 +160,15 @@ class QuantileObserver:
         number = _number(self._batches, batch)
         if np.size(x):
             finite_range(x)
-            lo, hi = np.percentile(flat(x), [100 - self.percentile, self.percentile])
-            self._add(number, (float(lo), float(hi), int(np.size(x))))
+            v = flat(x)
+            low, high = self._places(v.size)
+            ordered = np.partition(v, (low, high))
+            self._add(number, (float(ordered[low]), float(ordered[high]), v.size))
+
+    def _places(self, n: int) -> tuple[int, int]:
+        """Where the quantiles of n values in order stand; what binary fractions lack is made good."""
+        share = self.percentile / 100
+        return int((1 - share) * n + 1e-6), min(n - 1, int(share * n + 1e-6))
 
     def _add(self, number: int, new: tuple[float, float, int]) -> None:
         lo, hi, n = self._batches.get(number, (0.0, 0.0, 0))

@@ -26,7 +26,11 @@ Data = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="TOML file with tables [quantize] and [data]; flags win.", show_default=False),
+    typer.Option(
+        metavar="FILE",
+        help="TOML file with tables [quantize] and [data], or a converter config of MindSpore Lite; flags win.",
+        show_default=False,
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="INT", help="Cores to use [default: all].", show_default=False)

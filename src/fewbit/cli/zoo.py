@@ -100,8 +100,10 @@ def asked(
     Raises:
         UsageError: both MODEL and a network of the zoo, or neither. ModelFormatError, DataError: files are missing.
     """
+    from fewbit.mindspore import data_named, read_tables
+
     chosen, reading = both_configs(config, words)
-    told = read_shapes(shapes)
+    told, data = read_shapes(shapes), data_named(config) if data is None else data
     if zoo is None:
         if model is None:
             raise UsageError("there is no network; give MODEL, or --zoo NAME for one of MXNet's zoo")
@@ -111,10 +113,9 @@ def asked(
     if model is not None:
         raise UsageError(f"MODEL is {model}, and --zoo is {zoo}; both say what to quantize, give one of them")
     from fewbit.compat.mxnet import zoo as rows
-    from fewbit.config import read_config
 
     row, folder = rows.zoo_network(zoo), zoo_folder or rows.FOLDER
-    tables = read_config(config) if config is not None else {}
+    tables = read_tables(config) if config is not None else {}
     said = {word: value for table in tables.values() for word, value in table.items()} | dict(words)
     row = _resized(row, told)
     symbol, weights = rows.checkpoint(row, folder, params)

@@ -11,6 +11,7 @@ Integer-Arithmetic-Only Inference", 2018.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,21 +92,22 @@ class QuantParams:
 
     def _spread(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Scale and zero point, shaped so that they broadcast against `shape`."""
+        return self.spread(self.scale, shape), self.spread(self.zero_point, shape)
+
+    def spread(self, numbers: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """Numbers shaped as the scale, so that each tensor, channel or group of `shape` meets its own."""
         spec = self.spec
         if spec.granularity == "tensor":
-            return self.scale, self.zero_point
+            return numbers
         assert spec.axis is not None
         axis = spec.axis % len(shape)
         if spec.granularity == "channel":
             view = [1] * len(shape)
             view[axis] = -1
-            return self.scale.reshape(view), self.zero_point.reshape(view)
+            return numbers.reshape(view)
         assert spec.group_size is not None
         upto = (slice(None),) * axis + (slice(0, shape[axis]),)
-        return (
-            np.repeat(self.scale, spec.group_size, axis)[upto],
-            np.repeat(self.zero_point, spec.group_size, axis)[upto],
-        )
+        return np.repeat(numbers, spec.group_size, axis)[upto]
 
 
 def params_from_range(spec: QuantSpec, lo: ArrayLike, hi: ArrayLike) -> QuantParams:
@@ -154,13 +156,13 @@ def weight_params(spec: QuantSpec, w: FloatArray) -> QuantParams:
         w: any shape, finite.
     """
     if spec.bits == 1 and spec.signed:
-        size = _reduced(spec, np.add, np.ones(w.shape))
-        mean = _reduced(spec, np.add, np.abs(w, dtype=np.float64)) / np.maximum(size, 1)
+        size = reduced(spec, np.add, np.ones(w.shape))
+        mean = reduced(spec, np.add, np.abs(w, dtype=np.float64)) / np.maximum(size, 1)
         return params_from_range(spec, -mean, mean)
-    return params_from_range(spec, _reduced(spec, np.minimum, w), _reduced(spec, np.maximum, w))
+    return params_from_range(spec, reduced(spec, np.minimum, w), reduced(spec, np.maximum, w))
 
 
-def _reduced(spec: QuantSpec, fold: np.ufunc, w: FloatArray) -> FloatArray:
+def reduced(spec: QuantSpec, fold: np.ufunc, w: FloatArray) -> FloatArray:
     """One number for each tensor, channel or group; 0 where there are no weights."""
     found: FloatArray
     if spec.granularity == "tensor":

@@ -27,7 +27,11 @@ VERSION = 1
 
 INPUT_ROLES = ("act", "weight", "bias", "keep")
 OUTPUT_ROLES = ("act", "same", "float")
-VALUE_KEYS = {"role", "spec", "range", "group", "reason", "calib_mode", "observe", "scale", "nudge"}
+STORAGES = ("", "packed")
+VALUE_KEYS = {
+    "role", "spec", "range", "group", "reason", "calib_mode", "observe", "scale", "nudge", "gain", "offset", "storage"
+}  # fmt: skip
+WEIGHT_KEYS = ("scale", "nudge", "gain", "offset", "storage")
 NODE_KEYS = {"quantized", "reason", "roles", "outputs", "absorbed_by", "bias"}
 KINDS = {str: "a text", bool: "true or false", int: "a whole number", list: "a list"}
 
@@ -45,6 +49,10 @@ class ValuePlan:
         scale: of a weight, the scales that a correction chose (channels or groups, flattened); empty = the largest
             magnitude decides.
         nudge: of a weight, how far its integers lie from the nearest ones, see `fewbit.core.nudge`.
+        gain, offset: of a weight, what restores the spread and mean of its channels, see `fewbit.core.stored`; empty =
+            nothing. For packed weights.
+        storage: of a weight: "" a DequantizeLinear node behind its integers; "packed" for weights that are computed
+            with in float: any width, unpacked by arithmetic that engines do once, when they load the network.
     """
 
     spec: QuantSpec
@@ -57,6 +65,9 @@ class ValuePlan:
     observe: bool = True
     scale: tuple[float, ...] = ()
     nudge: str = ""
+    gain: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    storage: str = ""
 
     @property
     def calibrated(self) -> bool:
@@ -277,6 +288,12 @@ def _value_json(name: str, v: ValuePlan) -> dict[str, Any]:
         out["scale"] = list(v.scale)
     if v.nudge:
         out["nudge"] = v.nudge
+    if v.gain:
+        out["gain"] = list(v.gain)
+    if v.offset:
+        out["offset"] = list(v.offset)
+    if v.storage:
+        out["storage"] = v.storage
     return out | {"reason": v.reason}
 
 
@@ -306,8 +323,9 @@ def _read_value(name: str, found: Any) -> ValuePlan:
     lo, hi = _read_range(what, found["range"]) if "range" in found else (None, None)
     if lo is not None and found["role"] == "weight":
         raise PlanError(f"{what} has a range, but it is a weight: its range comes from the weight itself; remove it")
-    if found["role"] != "weight" and ("scale" in found or "nudge" in found):
-        raise PlanError(f"{what} has a scale or a nudge, which are for weights; edit its range instead")
+    wrong = [k for k in WEIGHT_KEYS if k in found and found["role"] != "weight"]
+    if wrong:
+        raise PlanError(f"{what} has a {wrong[0]}, which is for weights; edit its range instead")
     return ValuePlan(
         spec=_read_spec(what, found["spec"]),
         role=_one_of(what, "role", found["role"], ("act", "weight")),
@@ -319,6 +337,9 @@ def _read_value(name: str, found: Any) -> ValuePlan:
         observe=_get(what, found, "observe", bool, True),
         scale=_numbers(what, found, "scale", positive=True),
         nudge=_get(what, found, "nudge", str, ""),
+        gain=_numbers(what, found, "gain", positive=True),
+        offset=_numbers(what, found, "offset"),
+        storage=_one_of(what, "storage", found.get("storage", ""), STORAGES),
     )
 
 

@@ -11,7 +11,7 @@ The numbers in `pays` are measured, by `bench/operators.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from fewbit.core.spec import QuantSpec
@@ -55,6 +55,25 @@ class NodeFacts:
         outputs, inputs, *kernel = (int(d or 0) for d in weight)
         return (inputs <= 4 and inputs * prod(kernel) < 128 and outputs < 64) or (outputs < 8 and inputs < 16)
 
+    @property
+    def constant_left(self) -> bool:
+        """A product whose left side is a constant matrix, and whose right side is computed."""
+        return self.is_const(0) and self.rank(0) == 2 and not self.is_const(1)
+
+    @property
+    def recurrent(self) -> bool:
+        """An LSTM or GRU with constant weights, time in front."""
+        return self.is_const(1) and self.is_const(2) and not self.attrs.get("layout", 0)
+
+    def dim(self, i: int, axis: int) -> int:
+        """Length of an axis of input `i`; 0 if unknown or missing."""
+        shape = self.shapes[i] if i < len(self.shapes) else None
+        return (shape[axis] or 0) if shape is not None and -len(shape) <= axis < len(shape) else 0
+
+    def matrix(self, i: int) -> int:
+        """Elements in one matrix of input `i`, that is in its last two axes; 0 if unknown or missing."""
+        return self.dim(i, -1) * self.dim(i, -2)
+
     def is_const(self, i: int) -> bool:
         """Whether input `i` exists and is a constant."""
         return i < len(self.constant) and self.constant[i]
@@ -77,12 +96,27 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "2-D depthwise convolution": lambda n: n.is_const(1) and n.rank(1) == 4 and n.depthwise,
     "both computed": lambda n: not n.is_const(0) and not n.is_const(1),
     "matrix weight": lambda n: n.is_const(1) and n.rank(1) == 2,
+    "matrix weight of 140000 or more": lambda n: n.is_const(1) and n.rank(1) == 2 and n.matrix(1) >= 140_000,
+    "weight matrices": lambda n: n.is_const(1) and (n.rank(1) or 0) >= 2,
+    "weight matrices of 100000 or more": lambda n: n.is_const(1) and n.matrix(1) >= 100_000,
+    "weight matrices of 140000 or more": lambda n: n.is_const(1) and n.matrix(1) >= 140_000,
+    "left side a constant matrix": lambda n: n.constant_left,
+    "left side a constant matrix of 65536 or more": lambda n: n.constant_left and n.matrix(0) >= 65_536,
+    "both computed, 128 rows or more": lambda n: (
+        not n.is_const(0) and not n.is_const(1) and n.dim(0, -2) >= 128 and n.matrix(1) >= 4096
+    ),
+    "table of 65536 or more": lambda n: (
+        n.is_const(0) and n.rank(0) == 2 and n.attrs.get("axis", 0) in (0, -2) and n.matrix(0) >= 65_536
+    ),
+    "recurrent weights": lambda n: n.recurrent,
+    "recurrent weights of 64 units or more": lambda n: n.recurrent and n.dim(2, -1) >= 64,
     "plain Gemm": lambda n: (
         n.is_const(1)
         and n.attrs.get("alpha", 1.0) == 1.0
         and n.attrs.get("beta", 1.0) == 1.0
         and not n.attrs.get("transA", 0)
     ),
+    "plain Gemm of 140000 or more": lambda n: CONDITIONS["plain Gemm"](n) and n.matrix(1) >= 140_000,
     "nearest": lambda n: n.attrs.get("mode", "nearest") == "nearest",
 }
 """What `OpRule.when` may say."""
@@ -106,6 +140,7 @@ class OpRule:
         pays: measured integer latency ÷ float latency with the target's fastest types; None if not measured.
         runs: what the engine may then execute, without domain, separated by spaces; "" = nothing of its own.
         note: what a user should know, for verdicts.
+        storage: of its weights, see `ValuePlan.storage`; "packed" = the operator computes in float.
         act: format that the `act` inputs and outputs must have for the engine to compute in integers at all;
             None = the target's own is fine.
     """
@@ -120,6 +155,7 @@ class OpRule:
     pays: float | None = None
     runs: str = ""
     note: str = ""
+    storage: str = ""
     act: QuantSpec | None = None
 
     def __post_init__(self) -> None:
@@ -143,7 +179,8 @@ class Target:
     Args:
         name: the word users say. form: how integers are written: "qdq" or "ncnn".
         activation, weight: the fastest accurate formats. signed: the format of activations if int8 is asked for.
-        rules: the rows. dynamic: the rows for ranges measured at run time (calib_mode none).
+        rules: the rows. dynamic: the rows for ranges measured at run time (calib_mode none). by_row: those for one
+            range a row (quant_strategy ACWL). dynamic_float: as `float_only`, for these.
         slow: activation dtype → measured factor against float, for types that work but cost.
         grabs: operators that the engine makes integer by itself if they stand between a DQ and a Q.
         sampled: strides of 1×1 convolutions have to be taken in front of them, for these to be computed in integers.
@@ -161,6 +198,8 @@ class Target:
     slow: dict[str, float] = field(default_factory=dict)
     float_only: dict[str, str] = field(default_factory=dict)
     dynamic: tuple[OpRule, ...] = ()
+    by_row: tuple[OpRule, ...] = ()
+    dynamic_float: dict[str, str] = field(default_factory=dict)
     grabs: tuple[str, ...] = ()
     sampled: bool = False
     opset: int = 13
@@ -169,6 +208,15 @@ class Target:
     def rule(self, facts: NodeFacts) -> OpRule | None:
         """The first row that fits the node, or None: it stays float."""
         return next((r for r in self.rules if r.op == facts.op and CONDITIONS[r.when](facts)), None)
+
+    def at_run_time(self, strategy: str) -> Target:
+        """The same target, its rows those for ranges measured at run time.
+
+        Args:
+            strategy: quant_strategy: ACWL = one range a row of the input; others = one for all of it.
+        """
+        rules = self.by_row if strategy == "ACWL" else self.dynamic
+        return replace(self, rules=rules, float_only=self.dynamic_float)
 
     def has(self, op: str) -> bool:
         """Whether any row is about this operator."""

@@ -22,6 +22,11 @@ Good to know, all seen in its optimized graphs (1.31):
   So there is no row for Softmax.
 * On x86 the pairs of s8 are changed to u8 where that is possible, and what is not changed computes in float.
 * One DQ may have many readers.
+* `Cast(MatMulInteger) · (s · s_W) + b` becomes one operator even where s has one number a row; that operator takes one
+  number only, and answers wrongly. `s / (1 / s_W)` is left alone.
+* Products are fastest as u8 · s8; u8 · u8 takes 1.3 to 2 times as long, and s8 · u8 with scales behind it is merged
+  into an operator that there is no kernel for.
+* A DQ in front of a Gather unpacks the whole table in every run.
 """
 
 from __future__ import annotations
@@ -84,15 +89,57 @@ RULES = (
     OpRule("Resize", ("act", "keep"), ("same",), when="nearest", pays=1.18, runs="Resize"),
 )  # fmt: skip
 
+PRODUCT, GEMM = ("act", "weight"), ("act", "weight", "keep")
+RECURRENT = ("act", "weight", "weight", "keep")
+SMALL = "0.9 to 1.4 of float below 100000 weights: what measures the range takes as long as the product"
+
 DYNAMIC = (
-    OpRule("MatMul", ("act", "weight"), ("float",), core=True, when="matrix weight", pays=0.29,
-           runs="DynamicQuantizeMatMul"),
-    OpRule("Gemm", ("act", "weight", "keep"), ("float",), core=True, when="plain Gemm", pays=0.28,
-           runs="DynamicQuantizeMatMul"),
+    OpRule("MatMul", PRODUCT, ("float",), core=True, when="weight matrices of 100000 or more", pays=0.29,
+           runs="DynamicQuantizeMatMul MatMulIntegerToFloat", note="0.22 to 0.89, the more rows the better"),
+    OpRule("MatMul", PRODUCT, ("float",), core=True, when="weight matrices", pays=1.16,
+           runs="DynamicQuantizeMatMul MatMulIntegerToFloat", note=SMALL),
+    OpRule("MatMul", ("weight", "act"), ("float",), core=True, when="left side a constant matrix of 65536 or more",
+           pays=0.57, runs="MatMulInteger", note="weights as u8, input as s8: 0.73 and more the other way"),
+    OpRule("MatMul", ("weight", "act"), ("float",), core=True, when="left side a constant matrix", pays=1.3,
+           runs="MatMulInteger", note=SMALL),
+    OpRule("MatMul", ("act",), ("float",), core=True, when="both computed, 128 rows or more", pays=0.80,
+           runs="DynamicQuantizeMatMul", note="0.5 to 0.9, the wider the better"),
+    OpRule("MatMul", ("act",), ("float",), core=True, when="both computed", pays=1.3, runs="DynamicQuantizeMatMul",
+           note="1.1 to 1.5 below 128 rows, and nobody knows how many there will be"),
+    OpRule("Gemm", GEMM, ("float",), core=True, when="weight matrices of 100000 or more", pays=0.28,
+           runs="DynamicQuantizeMatMul MatMulIntegerToFloat"),
+    OpRule("Gemm", GEMM, ("float",), core=True, when="weight matrices", pays=1.16,
+           runs="DynamicQuantizeMatMul MatMulIntegerToFloat", note=SMALL),
+    OpRule("LSTM", RECURRENT, ("float",), core=True, when="recurrent weights of 64 units or more", pays=0.52,
+           runs="DynamicQuantizeLSTM", note="0.8 with 64 units, 0.5 with 128, 0.4 with 256, 0.3 with 512"),
+    OpRule("LSTM", RECURRENT, ("float",), core=True, when="recurrent weights", pays=1.24, runs="DynamicQuantizeLSTM"),
+    OpRule("GRU", ("keep", "weight", "weight", "keep"), ("float",), core=True, when="recurrent weights",
+           storage="packed", runs="GRU", note="no integer kernel; as fast as in float, its file is smaller"),
+    OpRule("Gather", ("weight", "keep"), ("float",), core=True, when="table of 65536 or more", runs="Gather Cast Mul",
+           note="a quarter of the memory; 5 to 30 microseconds more than float, 1.3 to 2.1 of a Gather's time"),
     OpRule("Conv", ("act", "weight", "keep"), ("float",), core=True, when="weight is constant", pays=3.94,
            runs="ConvInteger"),
 )  # fmt: skip
-"""Ranges measured at run time, one whole operator against float: 128×384→1536, 32×1024→1024, 3×3 64 at 56²."""
+"""Ranges measured at run time, one whole operator against float: MatMul 128×384→1536, computed 12×128×32×128, left
+256×256×64, Gemm 32×1024→1024, LSTM 128, Conv 3×3 64 at 56²."""
+
+BY_ROW = (
+    OpRule("MatMul", PRODUCT, ("float",), core=True, when="weight matrices of 140000 or more", pays=0.43,
+           runs="MatMulInteger", note="1.1 to 1.3 of the time with one range for all rows"),
+    OpRule("MatMul", PRODUCT, ("float",), core=True, when="weight matrices", pays=1.85, runs="MatMulInteger"),
+    OpRule("Gemm", GEMM, ("float",), core=True, when="weight matrices of 140000 or more", pays=0.43,
+           runs="MatMulInteger", note="1.1 to 1.3 of the time with one range for all rows"),
+    OpRule("Gemm", GEMM, ("float",), core=True, when="weight matrices", pays=1.85, runs="MatMulInteger"),
+    *(r for r in DYNAMIC if r.op in ("GRU", "Gather")),
+)  # fmt: skip
+"""One range a row of the input: 128×384→384, small 128×64→64."""
+
+DYNAMIC_FLOAT = {
+    "Conv": "3.9 of the float time with one range for all of it, and one range a row means nothing to it",
+    "LSTM": "its integer kernel measures one range a step; for quant_strategy 'ALWC'",
+    "ConvTranspose": "no integer kernel",
+    "RNN": "no integer kernel",
+}
 
 FLOAT_ONLY = {
     "ConvTranspose": "no integer kernel; integer weights would run at 1.06 of the float time",
@@ -118,6 +165,8 @@ TARGET = register_target(
         slow={"int8": 1.31, "int16": 1.26, "uint16": 1.26},
         float_only=FLOAT_ONLY,
         dynamic=DYNAMIC,
+        by_row=BY_ROW,
+        dynamic_float=DYNAMIC_FLOAT,
         grabs=("Conv", "ConvTranspose", "Gemm", "AveragePool", "Softmax"),
         checked=MACHINE,
     )
@@ -125,22 +174,32 @@ TARGET = register_target(
 
 MEASURED = "measured on x86 with VNNI only"
 
-ELSEWHERE = tuple(
-    replace(
-        r,
-        pays=r.pays if r.pays and r.pays >= 1 else None,
-        note=f"{MEASURED}: {r.pays}" if r.pays else f"{MEASURED}; {r.note}",
+
+def elsewhere(rules: tuple[OpRule, ...]) -> tuple[OpRule, ...]:
+    """The same rows where nothing was measured: what is slow on one machine is taken to be slow here as well."""
+    return tuple(
+        replace(
+            r,
+            pays=r.pays if r.pays and r.pays >= 1 else None,
+            note=f"{MEASURED}: {r.pays}" if r.pays else f"{MEASURED}; {r.note}",
+        )
+        for r in rules
     )
-    for r in RULES
-)
-"""The same rows where nothing was measured: what is slow on one machine is taken to be slow here as well."""
+
+
+def seven_bits(rules: tuple[OpRule, ...]) -> tuple[OpRule, ...]:
+    """Rows whose s8 side has 7 bits: not those where it is computed."""
+    return tuple(r for r in rules if r.op != "MatMul" or r.inputs == PRODUCT)
+
 
 AVX2 = register_target(
     replace(
         TARGET,
         name="onnxruntime-avx2",
         weight=replace(WEIGHT, bits=7),  # u8·s8 pairs are summed in 16 bits, which 2·255·127 would saturate
-        rules=ELSEWHERE,
+        rules=elsewhere(RULES),
+        dynamic=elsewhere(seven_bits(DYNAMIC)),
+        by_row=elsewhere(BY_ROW),
         checked="not run here",
     )
 )
@@ -150,7 +209,9 @@ ARM = register_target(
         TARGET,
         name="onnxruntime-arm",
         activation=QuantSpec(8, signed=True),  # not symmetric: Relu merges only if its Q has zero point -128
-        rules=ELSEWHERE,
+        rules=elsewhere(RULES),
+        dynamic=elsewhere(DYNAMIC),
+        by_row=elsewhere(BY_ROW),
         slow={},
         checked="not run here",
     )

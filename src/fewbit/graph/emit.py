@@ -25,12 +25,15 @@ from numpy.typing import NDArray
 from fewbit.core.nudge import unpack_nudges
 from fewbit.core.params import TINY, QuantParams, bias_scale_guard, exact_int32, weight_params
 from fewbit.core.plan import NodePlan, Plan
+from fewbit.core.stored import StoredWeight
 from fewbit.errors import PlanError, unknown
 from fewbit.graph.bias import add_bias
+from fewbit.graph.dynamic_inputs import DynamicWriter, check_weight
 from fewbit.graph.emit_dynamic import emit_dynamic
 from fewbit.graph.facts import check_finite
 from fewbit.graph.model import Model, const, dims, is_const, is_float
 from fewbit.graph.normalize import raise_opset
+from fewbit.graph.unpack import Unpacking, unpack
 
 WIDE_OPSET = 21
 
@@ -46,7 +49,11 @@ class _Emitter:
     scales: dict[tuple[str, bytes], tuple[ir.Value, ir.Value]] = field(default_factory=dict)
     dequantized: dict[str, ir.Value] = field(default_factory=dict)
     weights: dict[str, QuantParams] = field(default_factory=dict)
-    dynamic: dict[str, tuple[ir.Value, ir.Value, ir.Value]] = field(default_factory=dict)
+    dynamic: DynamicWriter | None = None
+    stored: dict[str, StoredWeight] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.unpacking = Unpacking(self.model, self.taken)
 
 
 def emit_qdq(model: Model, plan: Plan) -> Model:
@@ -62,7 +69,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
     """
     check_fits(model, plan)
     out = model.clone()
-    if any(v.spec.bits > 8 or v.spec.granularity == "group" for v in plan.values.values()):
+    if any((v.spec.bits > 8 or v.spec.granularity == "group") and not v.storage for v in plan.values.values()):
         raise_opset(out, WIDE_OPSET, "the model (16-bit or group-wise formats)")
     e = _Emitter(out, plan, taken=out.names())
     values = out.values()
@@ -81,6 +88,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
             _emit_constants(e, node, verdicts[str(node.name)])
     out.drop_unused()
     out.graph.sort()
+    out.stored = e.stored
     return out
 
 
@@ -131,25 +139,39 @@ def _quantized(plan: Plan, node: ir.Node) -> bool:
 
 
 def _dynamic(plan: Plan, node: ir.Node) -> bool:
-    """Whether a quantized node measures the range of its input at run time."""
-    first = plan.values.get(str(node.inputs[0].name)) if node.inputs[0] is not None else None
-    return first is not None and first.spec.dynamic
+    """Whether a quantized node measures ranges of its inputs at run time, or gathers integers."""
+    roles, entries = plan.nodes[str(node.name)].roles, plan.values
+    named = [(role, str(v.name)) for role, v in zip(roles, node.inputs, strict=False) if v is not None]
+    if node.op_type == "Gather" and roles[:1] == ("weight",):
+        key = plan.weight_key(named[0][1], str(node.name))
+        return key is not None and not entries[key].storage
+    return any(role == "act" and name in entries and entries[name].spec.dynamic for role, name in named)
 
 
 def _emit_dynamic(e: _Emitter, node: ir.Node) -> None:
-    weight = node.inputs[1]
-    key = e.plan.weight_key(str(weight.name), str(node.name)) if weight is not None else None
-    data = const(weight)
-    assert key is not None and data is not None
-    check_finite(data, str(weight.name if weight is not None else ""), str(node.name))
+    if e.dynamic is None:
+        e.dynamic = _dynamic_writer(e)
+    emit_dynamic(node, e.dynamic)
 
+
+def _dynamic_writer(e: _Emitter) -> DynamicWriter:
     def append(new: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
         return _append(e, new, name, dtype, shape)
 
     def constant(name: str, data: NDArray[Any]) -> ir.Value:
         return e.model.add_initializer(e.model.fresh(name, e.taken), data)
 
-    emit_dynamic(node, weight_params(e.plan.values[key].spec, data), e.dynamic, append, constant)
+    def weight(node: ir.Node, index: int) -> tuple[str, NDArray[Any], QuantParams]:
+        value = node.inputs[index]
+        key = e.plan.weight_key(str(value.name), str(node.name)) if value is not None else None
+        data = const(value)
+        assert key is not None and value is not None and data is not None
+        check_finite(data, str(value.name), str(node.name))
+        params = weight_params_of(e.plan, key, data)
+        check_weight(node, index, key, params.spec)
+        return key, integers(e.plan, key, data, params), params
+
+    return DynamicWriter(e.plan, e.model.ir.opset_imports, append, constant, weight)
 
 
 # -- activations ------------------------------------------------------------------------------------------------------
@@ -261,6 +283,8 @@ def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, 
     data = const(value)
     assert data is not None
     check_finite(data, str(value.name), str(node.name))
+    if role == "weight" and e.plan.values[key].storage == "packed":
+        return _packed(e, key, value, data)
     if role == "weight":
         params = _beside_bias(weight_params_of(e.plan, key, data), data, _bias_of(node, verdict), node)
     else:
@@ -273,6 +297,48 @@ def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, 
     e.dequantized[key], e.weights[key] = dq, params
     e.weights[str(dq.name)] = params
     return dq
+
+
+def _packed(e: _Emitter, key: str, value: ir.Value, data: NDArray[Any]) -> ir.Value:
+    """A weight that is unpacked at load; it takes the name of the float one unless somebody still reads that."""
+    if key in e.dequantized:
+        return e.dequantized[key]
+    stored, name = stored_weight(e.plan, key, data), str(value.name)
+    if all(_reads_packed(e.plan, user, i) for user, i in value.uses()) and not value.is_graph_output():
+        value.name = e.model.fresh(f"{name}_float", e.taken)
+        e.taken.discard(name)
+    e.stored[name] = stored
+    e.dequantized[key] = unpack(e.unpacking, name, stored)
+    return e.dequantized[key]
+
+
+def _reads_packed(plan: Plan, node: ir.Node, index: int) -> bool:
+    verdict, value = plan.nodes.get(str(node.name)), node.inputs[index]
+    if verdict is None or not verdict.quantized or _role(verdict, index) != "weight" or value is None:
+        return False
+    key = plan.weight_key(str(value.name), str(node.name))
+    return key is not None and plan.values[key].storage == "packed"
+
+
+def stored_weight(plan: Plan, key: str, weight: NDArray[Any]) -> StoredWeight:
+    """The integers of a weight, and what turns them back.
+
+    Raises:
+        PlanError: the plan holds another number of scales, gains or offsets than the weight has channels or groups.
+    """
+    params = weight_params_of(plan, key, weight)
+    v = plan.values[key]
+    gain, offset = (_like(params, key, word, given) for word, given in (("gains", v.gain), ("offsets", v.offset)))
+    return StoredWeight(integers(plan, key, weight, params), params, gain, offset)
+
+
+def _like(params: QuantParams, key: str, word: str, given: tuple[float, ...]) -> NDArray[np.float32] | None:
+    """Numbers of the plan, one for each scale."""
+    if not given:
+        return None
+    if len(given) != params.scale.size:
+        raise PlanError(f"weight {key!r} has {params.scale.size} scales; the plan holds {len(given)} {word}")
+    return np.asarray(given, np.float32).reshape(params.scale.shape)
 
 
 def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fewbit.core.writing import writing
 from fewbit.errors import AlreadyQuantized, ModelFormatError, UnsafePath
-from fewbit.graph.model import MAX_PROTO, Model
+from fewbit.graph.model import MAX_PROTO, PACKED, Model
 from fewbit.graph.normalize import normalize
 from fewbit.graph.wire import BIG, read_cut, write_whole
 
@@ -170,6 +170,11 @@ def refuse_quantized(model: Model, what: str) -> None:
         raise AlreadyQuantized(
             f"{what} is quantized already (it holds {', '.join(found)}); give the float model, "
             "or load it with allow_quantized=True to run, compare or inspect it"
+        )
+    if PACKED in model.metadata:
+        raise AlreadyQuantized(
+            f"{what} is quantized already ({model.metadata[PACKED]} of its weights are stored in few bits); give the "
+            "float model, or load it with allow_quantized=True to run, compare or inspect it"
         )
 
 

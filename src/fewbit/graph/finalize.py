@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fewbit.errors import UnsupportedModel
-from fewbit.graph.model import Model, const
+from fewbit.graph.model import PACKED, Model, const
 from fewbit.graph.normalize import ir_for
 from fewbit.graph.sampling import sample_first
 
@@ -49,6 +49,8 @@ def finalize(
     model.ir.ir_version = max(model.ir.ir_version or 0, ir_for(model.opset))
     model.ir.producer_name = "fewbit"
     model.metadata.update(info)
+    if model.stored:
+        model.metadata[PACKED] = str(len(model.stored))
     return model
 
 

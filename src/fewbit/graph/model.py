@@ -25,12 +25,17 @@ import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.stored import StoredWeight
 from fewbit.errors import unknown
 
 Array = NDArray[Any]
 
 MAX_PROTO = 2_000_000_000
 """Bytes above which a model cannot be one protobuf message (the limit is 2 GiB, names and nodes included)."""
+
+
+PACKED = "fewbit.packed"
+"""Metadata key: how many weights nodes unpack from integers."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Model:
         """Layers that were fused away → the layer that does their work now."""
         self.ranges: dict[str, tuple[float, float]] = {}
         """Values → the range that an earlier calibration found, where the file that was loaded holds one."""
+        self.stored: dict[str, StoredWeight] = {}
+        """Weights that nodes unpack from integers, by the name of the float value → the integers."""
 
     # -- looking up ---------------------------------------------------------------------------------------------
 
@@ -147,7 +154,7 @@ class Model:
     def clone(self) -> Model:
         """An independent graph; weight data is shared, since nothing ever writes into it."""
         copy = Model(self.ir.clone(), self.path, self.notes)
-        copy.aliases, copy.ranges = dict(self.aliases), dict(self.ranges)
+        copy.aliases, copy.ranges, copy.stored = dict(self.aliases), dict(self.ranges), dict(self.stored)
         return copy
 
     def with_outputs(self, names: Iterable[str]) -> Model:
@@ -228,10 +235,13 @@ class Model:
     # -- files ----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write an ONNX file, whole or not at all; above 2 GB the weights go into `<name>.data` beside it."""
-        from fewbit.graph.files import save_model
+        """Write an ONNX file, whole or not at all; above 2 GB the weights go into `<name>.data` beside it.
 
-        save_model(self, Path(path))
+        A path that ends in `.fewbit` gives a container with entropy-coded weights.
+        """
+        from fewbit.graph.repack import save_any
+
+        save_any(self, Path(path))
 
 
 def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:

@@ -128,27 +128,29 @@ class Setting:
 
 
 def any_wanted(config: QuantConfig) -> bool:
-    """Whether the words ask for any correction."""
+    """Whether the words ask for any correction that needs data."""
+    if config.quant_type == "weight" and (config.bit_num == 0 or config.quant_strategy != "auto"):
+        return config.bit_num != 0 and config.quant_strategy == "GPTQ"
     asked = {name: getattr(config, name) for name in EFFORTS}
     return any(config.effort in EFFORTS[name] if word is None else word for name, word in asked.items())
 
 
-def correct(plan: Plan, s: Setting) -> tuple[Plan, tuple[Correction, ...]]:
+def correct(plan: Plan, s: Setting, every: Sequence[Step] = ()) -> tuple[Plan, tuple[Correction, ...]]:
     """Try the corrections that the config asks for.
 
     Args:
-        plan: calibrated.
+        plan: calibrated. every: steps to choose from; none = those for integer activations.
 
     Returns:
         the plan with what helped, and what was tried.
     """
-    if not any(n.quantized for n in plan.nodes.values()) or not plan.observed():
+    if not any(n.quantized for n in plan.nodes.values()) or not (every or plan.observed()):
         return plan, ()
     if not s.trial.possible:
         note = "no output is floating-point and finite on the samples: there is nothing to judge corrections by"
         return plan, (Correction("corrections", False, 0.0, 0.0, 0.0, note),)
     score, told = s.trial.judge(plan), []
-    steps = [x for x in STEPS if s.config.effort in x.efforts and any(map(s.wanted, x.words))]
+    steps = [x for x in every or STEPS if s.config.effort in x.efforts and any(map(s.wanted, x.words))]
     if s.config.calib_mode == "custom":
         words = [w for x in steps if x.run in (_smooth, _equalize) for w in x.words if getattr(s.config, w)]
         note = "not tried: only you can measure the ranges of a rescaled network, as calib_mode 'custom' has it"
@@ -228,7 +230,7 @@ def _equalize(plan: Plan, s: Setting) -> Tried:
             yield f"{len(rescales)} places{', high biases absorbed' if absorb else ''}", _rescaled(plan, s, rescales)
 
 
-def _fitting(s: Setting) -> Fitting | None:
+def fitting_of(s: Setting) -> Fitting | None:
     """Which parts of a layer are to be fitted; None if none is."""
     found = Fitting(s.wanted("weight_range"), s.wanted("adaptive_rounding"), s.wanted("bias_correction"))
     return found if found.scales or found.rounding or found.bias else None
@@ -236,7 +238,7 @@ def _fitting(s: Setting) -> Fitting | None:
 
 def _layers(plan: Plan, s: Setting) -> Tried:
     """With new ranges as well, since what a range does to the mean is the bias's to repair; then less and less."""
-    model, fitting = s.float_model(plan), _fitting(s)
+    model, fitting = s.float_model(plan), fitting_of(s)
     count = len(linear_layers(model, plan))
     if s.wanted("range_search"):
         found = search_ranges(model, plan, s.fit, s.open)
@@ -255,7 +257,7 @@ def _layers(plan: Plan, s: Setting) -> Tried:
 
 def _in_order(plan: Plan, s: Setting) -> Tried:
     """Biases, and where weights are coarse all of a layer, fitted to what the integer network in front answers."""
-    model, fitting = s.float_model(plan), _fitting(s)
+    model, fitting = s.float_model(plan), fitting_of(s)
     layers = linear_layers(model, plan)
     if not layers or fitting is None:
         return

@@ -1,12 +1,13 @@
 """Layer-wise corrections: weight scales, rounding and bias of each layer, fitted to data that streams through.
 
     isolated     x = the float input, rounded as the plan says    each layer by itself; one pass over the float network
+                 (weight-only plans: as it is)
     sequential   x = the input in the integer network so far      layer after layer, each repairing what was lost
                                                                   before it (asymmetric reconstruction)
 
 In both, y is the sum in the float network. What is fitted is chosen by `Fitting`: the scales by `weight_range.py`, the
-integers by `rounding.py`, the bias by the means: b += mean(y) − mean(Q·x) (empirical bias correction, Nagel et al.,
-"Data-Free Quantization", 2019, which for isolated layers is NNCF's fast bias correction).
+integers by `rounding.py` or first by `gptq.py`, the bias by the means: b += mean(y) − mean(Q·x) (empirical bias
+correction, Nagel et al., "Data-Free Quantization", 2019, which for isolated layers is NNCF's fast bias correction).
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.core.half import half_up
 from fewbit.core.nudge import pack_nudges, unpack_nudges
 from fewbit.core.params import QuantParams, bias_scale_guard
 from fewbit.core.plan import Plan, ValuePlan
 from fewbit.core.runner import Runner
-from fewbit.graph.emit import weight_params_of
+from fewbit.graph.emit import stored_weight, weight_params_of
 from fewbit.graph.model import Model
+from fewbit.quantization.gptq import gptq
 from fewbit.quantization.linear import Linear, choose, linear_layers, patches, size_of, sums
 from fewbit.quantization.moments import Fit, Moments
 from fewbit.quantization.ranges import rounding_error
 from fewbit.quantization.rounding import DAMPING, adaptive_round
 from fewbit.quantization.static import part_for
-from fewbit.quantization.weight_range import nearest, refit_scale, search_scale
+from fewbit.quantization.steps import Steps, steps_of
+from fewbit.quantization.weight_range import refit_steps, search_steps
 
 Array = NDArray[Any]
 Open = Callable[[Model], Runner]
@@ -53,6 +57,7 @@ class Fitting:
 
     Args:
         scales, rounding, bias: the three corrections.
+        feedback: integers by `gptq.py` first; `rounding.py` goes on from there where there are turns.
         places: rows of a layer that are taken of each sample.
         damping: see `adaptive_round`; more where there are fewer rows than inputs.
         largest: K above which inputs count as independent, and integers stay the nearest.
@@ -62,6 +67,7 @@ class Fitting:
     scales: bool = True
     rounding: bool = True
     bias: bool = True
+    feedback: bool = False
     places: int = 32
     largest: int = 1600
     damping: float = DAMPING
@@ -95,13 +101,13 @@ def _moments(
     found = [Moments(layer, fitting.full(layer)) for layer in layers]
     fed = {i.name for i in model.inputs}
     runner = open(part_for(model, list(dict.fromkeys(n for x in layers for n in (x.x, x.y) if n not in fed))))
-    params = {layer.x: plan.params(layer.x) for layer in layers}
+    params = {layer.x: plan.params(layer.x) for layer in layers if layer.rounded}
 
     def learn(moments: Moments, seen: Mapping[str, Array], most: int, seed: int) -> None:
         layer = moments.layer
         y = seen[layer.y]
         places = choose(layer, y.shape, most, seed)
-        moments.update(_rounded(layer, seen[layer.x], y.shape, places, params[layer.x]), sums(layer, y, places))
+        moments.update(_rounded(layer, seen[layer.x], y.shape, places, params.get(layer.x)), sums(layer, y, places))
 
     with ThreadPoolExecutor(cpu_count() or 1) as threads:
         for i, batch in enumerate(batches):
@@ -112,11 +118,13 @@ def _moments(
     return found
 
 
-def _rounded(layer: Linear, x: Array, shape: tuple[int, ...], places: Array, params: QuantParams) -> Array:
+def _rounded(layer: Linear, x: Array, shape: tuple[int, ...], places: Array, params: QuantParams | None) -> Array:
     """Rows of a rounded input; rounded before they are gathered if that is less work, which changes nothing.
 
-    Except in 1 bit, where the zeros of padding are no numbers to round.
+    Except in 1 bit, where the zeros of padding are no numbers to round. Without `params` the input stays as it is.
     """
+    if params is None:
+        return patches(layer, x, shape, places)
     if params.spec.bits == 1 or x.size < layer.groups * layer.weight.shape[-1] * places.size:
         x = np.asarray(x, np.float32)
         return patches(layer, x + rounding_error(params, x), shape, places)
@@ -236,39 +244,56 @@ def _fitted(plan: Plan, fitting: Fitting, moments: Moments) -> tuple[ValuePlan, 
     """The weight's entry of the plan, and what is added to the bias; empty = nothing new."""
     layer, fit = moments.layer, moments.fit()
     value = plan.values[layer.key]
-    scale, start, q = _integers(layer, plan, fit, fitting, max(1, moments.n))
+    steps, start, p = _integers(layer, plan, fit, fitting, max(1, moments.n))
     if fitting.scales or fitting.rounding:
-        flat = tuple(float(s) for s in scale.reshape(-1))
-        nudge = pack_nudges(layer.stored((q - start).astype(np.int8)))
-        value = replace(value, scale=flat if value.spec.granularity == "channel" else flat[:1], nudge=nudge)
+        nudge = pack_nudges(layer.stored((p - start).astype(np.int8)))
+        value = replace(value, scale=steps.flat(), nudge=nudge, gain=(), offset=())
     if not (fitting.bias and layer.has_bias):
         return value, ()
-    shift = fit.bias(q * scale[..., None]) - layer.bias
+    real = steps.real(p)
+    if value.gain or value.offset:
+        real = layer.matrix(stored_weight(plan, layer.key, layer.stored(layer.weight)).real())
+    shift = fit.bias(real) - layer.bias
     return value, tuple(float(np.float32(s)) for s in shift)
 
 
 def _integers(
     layer: Linear, plan: Plan, fit: Fit, fitting: Fitting, rows: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
-    """Scales (group, out), the nearest integers for them, and the chosen integers."""
+) -> tuple[Steps, NDArray[np.int32], NDArray[np.int32]]:
+    """The steps, the nearest integers for them, and the chosen integers, both less their zero point."""
     params = weight_params_of(plan, layer.key, layer.stored(layer.weight))
-    spec, shape = params.spec, layer.weight.shape[:2]
-    limits = spec.qmin, spec.qmax
-    s_in = float(plan.params(layer.x).scale)
-    least = bias_scale_guard(layer.bias, s_in, np.zeros(layer.bias.shape, np.float32)).reshape(shape)
-    scale = np.broadcast_to(params.scale.reshape(-1), (shape[0] * shape[1],)).reshape(shape)
-    scale = np.maximum(scale, least) if params.scale.ndim else scale
-    if fitting.scales and params.scale.ndim:
-        scale = search_scale(layer.weight, scale, fit, limits, spec.bits, least)
-    start = q = nearest(layer.weight, scale, limits)
+    steps, least = _least(layer, plan, steps_of(layer, params))
+    movable = not (steps.tied and layer.rounded)
+    if fitting.scales and movable:
+        steps = _settled(plan.values[layer.key], search_steps(layer.weight, steps, fit, least))
+    start = p = steps.nearest(layer.weight)
     if not (fitting.scales or fitting.rounding):  # only the bias is fitted, to the integers that were chosen before
         nudge = unpack_nudges(plan.values[layer.key].nudge, layer.shape, f"weight {layer.key!r}")
-        return scale, start, np.clip(start + layer.matrix(nudge), *limits)
+        return steps, start, np.clip(start + layer.matrix(nudge), *steps.limits)
     if fitting.rounding and fit.full:
         damping = fitting.damping * max(1.0, layer.weight.shape[-1] / rows)
-        for turn in range(TURNS if spec.bits <= FEW_BITS else 1):
-            if turn and params.scale.ndim and fitting.scales:
-                scale = refit_scale(q, scale, fit, least)
-                start = nearest(layer.weight, scale, limits)
-            q = adaptive_round(layer.weight, q, scale, fit, limits, damping)
-    return np.asarray(scale, np.float32), start, q
+        for turn in range(TURNS if params.spec.bits <= FEW_BITS else 1):
+            if turn and movable and not steps.tied and fitting.scales:
+                steps = _settled(plan.values[layer.key], refit_steps(p, steps, fit, least))
+                start = steps.nearest(layer.weight)
+            if fitting.feedback and not turn:
+                p = gptq(layer.weight, steps, fit, damping)
+            else:
+                p = adaptive_round(layer.weight, p, steps.wide(steps.scale), fit, steps.limits, damping)
+    return steps, start, p
+
+
+def _least(layer: Linear, plan: Plan, steps: Steps) -> tuple[Steps, Array]:
+    """Steps, and the smallest that a scale may be, (group, out): an int32 bias needs some, see `bias_scale_guard`."""
+    least = np.zeros(layer.weight.shape[:2], np.float32)
+    if plan.nodes[layer.name].roles[0] != "act":
+        return steps, least
+    s_in = float(plan.params(layer.x).scale)
+    least = bias_scale_guard(layer.bias, s_in, least.reshape(-1)).reshape(least.shape)
+    return (steps if steps.tied else steps.rescaled(np.maximum(steps.scale, least[..., None]))), least
+
+
+def _settled(value: ValuePlan, steps: Steps) -> Steps:
+    """Steps as they are stored: packed, scales are in half precision; that of a whole tensor is not worth it."""
+    packed = value.storage == "packed" and value.spec.granularity != "tensor"
+    return steps.rescaled(half_up(steps.scale)) if packed else steps

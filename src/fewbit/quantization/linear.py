@@ -31,6 +31,7 @@ class Linear:
         x, y: names of the input, and of the sum with the bias, in the float network.
         weight: (group, out, K). bias: (group·out,), zeros if there is none. has_bias: whether there is a place
             for one that can be corrected.
+        rounded: whether the integer network rounds the input.
         kernel, strides, dilations, pads, auto_pad: of a Conv, else empty.
         transposed: whether the weight is stored (in, out).
         shape: of the weight as stored.
@@ -46,6 +47,7 @@ class Linear:
     has_bias: bool
     shape: tuple[int, ...]
     transposed: bool = False
+    rounded: bool = True
     kernel: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
@@ -71,7 +73,8 @@ class Linear:
 def linear_layers(model: Model, plan: Plan) -> list[Linear]:
     """The integer layers of a plan that are matrix products with a weight of their own, in graph order.
 
-    Left out: weights that several layers share, ConvTranspose, formats of 1 or 16 bits or in groups.
+    Left out: weights that several layers share, ConvTranspose, formats of 1 bit or of more than 8. Layers of which only
+    the weight is integer are among them, see `Linear.rounded`.
     """
     found = []
     for node in model.nodes:
@@ -89,15 +92,8 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
     key = plan.weight_key(str(w.name), str(node.name))
     if key is None or op not in ("Conv", "Gemm", "MatMul") or len(w.uses()) != 1:
         return None
-    spec, source = plan.values[key].spec, plan.values.get(str(x.name))
-    if (
-        spec.granularity == "group"
-        or spec.bits > 8
-        or spec.bits < 2
-        or source is None
-        or source.spec.dynamic
-        or not source.calibrated
-    ):
+    rounded = _rounded(node, plan)
+    if not 2 <= plan.values[key].spec.bits <= 8 or rounded is None:
         return None
     data = const(w)
     if data is None or not data.size or (op == "MatMul" and data.ndim != 2):
@@ -105,7 +101,7 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
     has_bias = _has_bias(node, plan)
     bias, y = (bias_of(node), sum_of(node)) if has_bias else (None, node.outputs[0])
     common: dict[str, Any] = {"name": str(node.name), "op": op, "key": key, "x": str(x.name), "y": str(y.name)}
-    common |= {"has_bias": has_bias, "shape": tuple(data.shape)}
+    common |= {"has_bias": has_bias, "shape": tuple(data.shape), "rounded": rounded}
     data = np.asarray(data, np.float32)
     if op != "Conv":
         transposed = not attr(node, "transB", 0)
@@ -123,6 +119,19 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
         pads=tuple(attr(node, "pads", (0,) * 2 * rank)),
         auto_pad=str(attr(node, "auto_pad", "NOTSET")),
     )
+
+
+def _rounded(node: Any, plan: Plan) -> bool | None:
+    """Whether a layer's input is rounded; None if it is to be, but how is not known before it runs.
+
+    A layer with an integer weight alone reads what there is, which is rounded if an integer layer made it.
+    """
+    x = node.inputs[0]
+    source, maker = plan.values.get(str(x.name)), x.producer()
+    if plan.nodes[str(node.name)].roles[0] != "act":
+        made = plan.nodes.get(str(maker.name)) if maker is not None else None
+        return source is not None and source.calibrated and made is not None and made.quantized
+    return True if source is not None and source.calibrated and not source.spec.dynamic else None
 
 
 def _has_bias(node: Any, plan: Plan) -> bool:

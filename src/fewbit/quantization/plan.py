@@ -13,16 +13,19 @@ goes into a concat is seen at its output.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fewbit.config import QuantConfig, default_of
+from fewbit.config import GROUP, QuantConfig, said
 from fewbit.core.plan import NodePlan, Plan, ValuePlan
 from fewbit.core.spec import QuantSpec
-from fewbit.core.target import OpRule, Target
-from fewbit.graph.facts import check_finite_weights, reduce_axis, weight_axis
+from fewbit.core.target import TARGETS, OpRule, Target
+from fewbit.errors import ConfigError
+from fewbit.graph.facts import check_finite_weights, facts, reduce_axis
 from fewbit.graph.model import Model, const, is_const, is_float
+from fewbit.graph.places import weight_places
 from fewbit.quantization.select import Selection, end_of, select, settings_for
+from fewbit.quantization.weight_only import make_weight_plan
 
 Node = Any
 Value = Any
@@ -80,8 +83,10 @@ def make_plan(
         UnknownName: a layer or operator in the config that the network does not have.
         ModelError: a weight holds NaN or infinity.
     """
+    if config.quant_type == "weight":
+        return make_weight_plan(model, config, target)
     if config.calib_mode == "none":
-        target = replace(target, rules=target.dynamic)
+        target = at_run_time(config, target)
     picked = select(model, config, target, floats, measured)
     draft = _Draft()
     for node in model.nodes:
@@ -104,16 +109,6 @@ def make_plan(
     )
 
 
-def said(config: QuantConfig) -> dict[str, Any]:
-    """The settings that differ from their defaults, as plain JSON data."""
-    plain = asdict(config)
-    return {f.name: _plain(plain[f.name]) for f in fields(config) if plain[f.name] != default_of(f)}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _verdict(node: Node, picked: Selection, bits: int) -> NodePlan:
     name = node.name
     if name in picked.absorbed:
@@ -122,7 +117,9 @@ def _verdict(node: Node, picked: Selection, bits: int) -> NodePlan:
     if rule is None:
         return NodePlan(False, picked.reasons[name])
     factor = f", measured {rule.pays:.2f} of its float time" if rule.pays is not None else ""
-    if bits > 8:
+    if rule.storage:
+        factor = f": weights stored in {bits} bits, computed in float"
+    elif bits > 8:
         factor = f"; {bits} bits are stored as integers and computed in float"
     roles = tuple(rule.role(i) if v is not None else "keep" for i, v in enumerate(node.inputs))
     outputs = tuple(rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs)))
@@ -136,7 +133,7 @@ def _add_node(
     act = activation_spec(config, target, wish, rule.act)
     mode = wish.get("calib_mode", config.calib_mode)
     if in_groups(node, config, target, wish):
-        _add_constant(node, node.inputs[1], draft, weight_spec(node, config, target, wish), "weight")
+        _add_constant(node, node.inputs[1], draft, weight_spec(node, config, target, wish), "weight", "packed")
         return
     acts = []
     for i, value in enumerate(node.inputs):
@@ -144,7 +141,11 @@ def _add_node(
         if value is None or role in ("keep", "bias"):
             continue
         if role == "weight":
-            _add_constant(node, value, draft, weight_spec(node, config, target, wish), "weight")
+            spec = weight_spec(node, config, target, wish, i)
+            _add_constant(node, value, draft, spec, "weight", rule.storage)
+        elif config.calib_mode == "none":
+            spec = dynamic_spec(config, right=i == 1)
+            draft.add(value.name, ValuePlan(spec, "act", value.name, f"read by {node.name}", calib_mode=mode))
         elif is_const(value):
             _add_constant(node, value, draft, act, "act")
         else:
@@ -165,14 +166,15 @@ def _add_node(
             draft.covered |= set(acts) if rule.shares else {value.name}
 
 
-def _add_constant(node: Node, value: Value, draft: _Draft, spec: QuantSpec, role: str) -> None:
+def _add_constant(node: Node, value: Value, draft: _Draft, spec: QuantSpec, role: str, storage: str = "") -> None:
     """Add a weight, or a constant that is read as an activation, whose range is known at once.
 
     Used by several nodes in the same format it is stored once; otherwise each use gets an entry of its own.
     """
     entry = ValuePlan(
-        spec, role, value.name, f"{'weight' if role == 'weight' else 'constant'} of {node.name}", observe=False
-    )
+        spec, role, value.name, f"{'weight' if role == 'weight' else 'constant'} of {node.name}", observe=False,
+        storage=storage,
+    )  # fmt: skip
     if role == "act":
         data = const(value)
         lo, hi = (float(data.min()), float(data.max())) if data is not None and data.size else (0.0, 0.0)
@@ -180,7 +182,7 @@ def _add_constant(node: Node, value: Value, draft: _Draft, spec: QuantSpec, role
     have = draft.values.get(value.name)
     if have is None:
         draft.values[value.name] = entry
-    elif (have.role, have.spec) != (role, entry.spec):
+    elif (have.role, have.spec, have.storage) != (role, entry.spec, storage):
         key = f"{value.name}@{node.name}"
         draft.values[key] = replace(entry, group=key)
 
@@ -228,24 +230,67 @@ def activation_spec(
         spec = target.signed
     elif config.quantized_dtype == "uint8":
         spec = QuantSpec(8, signed=False)
-    if config.calib_mode == "none":
-        return QuantSpec(8, signed=False, dynamic=True)  # what DynamicQuantizeLinear makes
     bits = wish.get("bit_num", config.bit_num)
     if bits != 8:
         spec = replace(spec, bits=bits)
     return replace(spec, **{k: wish[k] for k in ("signed", "symmetric") if k in wish})
 
 
-def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str, Any]) -> QuantSpec:
-    """Format of a node's weight. Groups need an axis that is summed over; where there is none, channels are used."""
-    grain = wish.get("granularity", config.quantize_granularity.split("-")[0])
+def dynamic_spec(config: QuantConfig, right: bool) -> QuantSpec:
+    """Format of an input whose range is measured at run time: what the forms of `emit_dynamic` make.
+
+    Args:
+        right: whether it is the right side of a product.
+    """
+    if config.quant_strategy == "ACWL":
+        return QuantSpec(8, signed=True, symmetric=True, granularity="channel", axis=-2, narrow=True, dynamic=True)
+    if right:
+        return QuantSpec(8, signed=True, symmetric=True, narrow=True, dynamic=True)
+    return QuantSpec(8, signed=False, dynamic=True)
+
+
+def at_run_time(config: QuantConfig, target: Target) -> Target:
+    """The target with its rows for ranges measured at run time.
+
+    Raises:
+        ConfigError: the strategy is not one of this target.
+    """
+    if config.quant_strategy == "ACWL" and target.dynamic and not target.by_row:
+        having = ", ".join(t.name for t in TARGETS.values() if t.by_row)
+        raise ConfigError(
+            f"quant_strategy 'ACWL' is not for target {target.name!r}, which chooses the ranges of activations itself; "
+            f"leave it out, or take one of: {having}"
+        )
+    return target.at_run_time(config.quant_strategy)
+
+
+def slow_at_run_time(model: Model, plan: Plan, config: QuantConfig, target: Target) -> dict[str, tuple[int, float]]:
+    """Operators of a plan that run slower with ranges measured at run time: how many layers, the largest factor."""
+    rows, found = at_run_time(config, target), dict[str, tuple[int, float]]()
+    for node in model.nodes:
+        verdict = plan.nodes.get(str(node.name))
+        rule = rows.rule(facts(node)) if verdict is not None and verdict.quantized else None
+        if rule is not None and (rule.pays or 0) > 1:
+            count, most = found.get(rule.op, (0, 0.0))
+            found[rule.op] = count + 1, max(most, rule.pays or 0)
+    return found
+
+
+def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str, Any], index: int = 1) -> QuantSpec:
+    """Format of a node's weight. Groups need an axis that is summed over; where there is none, channels are used.
+
+    Args:
+        index: of the input that the weight is.
+    """
+    common = "tensor" if config.quant_strategy == "ACWL" else config.quantize_granularity.split("-")[0]
+    grain = wish.get("granularity", common)
     bits = wish.get("weight_bit_num") or wish.get("bit_num") or config.weight_bit_num or config.bit_num
     spec = replace(target.weight, granularity="tensor", axis=None)
     if bits != 8:
         spec = replace(spec, bits=bits)
-    axis = weight_axis(node)
+    axis = next((p.channel for p in weight_places(node) if p.index == index), None)
     if grain == "group" and reduce_axis(node) is not None:
-        size = wish.get("group_size", config.group_size)
+        size = wish.get("group_size") or config.group_size or GROUP
         return replace(spec, granularity="group", axis=reduce_axis(node), group_size=size)
     if grain in ("channel", "group") and axis is not None:
         return replace(spec, granularity="channel", axis=axis)

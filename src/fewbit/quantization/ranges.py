@@ -61,7 +61,7 @@ def _errors(model: Model, plan: Plan, batches: Sequence[Any], open: Open, shares
             groups.setdefault(v.group, []).append(name)
     readers: dict[str, list[Linear]] = {}
     for layer in linear_layers(model, plan):
-        if layer.groups == 1:
+        if layer.groups == 1 and layer.rounded:
             readers.setdefault(layer.x, []).append(layer)
     meters = {g: _Meter([_candidate(plan, g, r) for r in shares]) for g in groups}
     wanted = {n for names in groups.values() for n in names} | {x.y for found in readers.values() for x in found}

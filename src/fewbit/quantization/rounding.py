@@ -39,30 +39,32 @@ def adaptive_round(
     start: NDArray[np.int32],
     scale: NDArray[np.float32],
     fit: Fit,
-    limits: tuple[int, int],
+    limits: tuple[Any, Any],
     damping: float = DAMPING,
     sweeps: int = SWEEPS,
 ) -> NDArray[np.int32]:
     """Integers with no more error at the layer's output than `start`.
 
     Args:
-        weight: float, (group, out, K). start: integers to begin with, same shape. scale: (group, out), one a row.
-        fit: the layer's moments, full. limits: smallest and largest integer of the format.
+        weight: float, (group, out, K). start: integers to begin with, same shape; less their zero point, if any.
+        scale: (group, out), one a row, or (group, out, K), one a weight.
+        fit: the layer's moments, full. limits: smallest and largest integer, of all or of each weight.
         damping: how much to trust the float weights against the data. sweeps: at most.
     """
     assert fit.full
     k = fit.h.shape[-1]
     q = np.ascontiguousarray(start, np.int32).copy()
+    step = np.ascontiguousarray(np.broadcast_to(scale if scale.ndim == 3 else scale[..., None], q.shape), np.float32)
     lo = np.maximum(start - REACH, limits[0]).astype(np.int32)
     hi = np.minimum(start + REACH, limits[1]).astype(np.int32)
     pull = (damping * np.trace(fit.h, axis1=1, axis2=2) / k).astype(np.float32)
     h = fit.h + pull[:, None, None] * np.eye(k, dtype=np.float32)
-    gradient = np.matmul(q * scale[..., None].astype(np.float32), h) - fit.d - pull[:, None, None] * weight
+    gradient = np.matmul(q * step, h) - fit.d - pull[:, None, None] * weight
     order = np.argsort(-np.diagonal(h, axis1=1, axis2=2), axis=1, kind="stable")
     few = q.shape[1] if q.shape[0] > 1 else -(-q.shape[1] // (2 * (cpu_count() or 1)))
     with ThreadPoolExecutor(cpu_count() or 1) as threads:
         jobs = [
-            threads.submit(_descend, h, gradient[:, a : a + few], scale[:, a : a + few], q[:, a : a + few],
+            threads.submit(_descend, h, gradient[:, a : a + few], step[:, a : a + few], q[:, a : a + few],
                            lo[:, a : a + few], hi[:, a : a + few], order, pull, sweeps)
             for a in range(0, q.shape[1], few)
         ]  # fmt: skip
@@ -81,10 +83,11 @@ def _descend(
         if not pull[g] > 0:  # the input never moves: nothing to learn from
             continue
         for row in range(rows):
-            s, gradient = scale[g, row], gradients[g, row]
+            gradient = gradients[g, row]
             for _ in range(sweeps):
                 moved = False
                 for i in order[g]:
+                    s = scale[g, row, i]
                     curve = np.float64(h[g, i, i]) * s  # may be too small for float32
                     if not curve > 0:
                         continue

@@ -21,6 +21,7 @@ from fewbit.core.target import NodeFacts, OpRule, Target
 from fewbit.errors import unknown
 from fewbit.graph.facts import facts
 from fewbit.graph.model import Model, is_const, is_float, known_operators, op_name, op_names
+from fewbit.graph.places import weight_places
 from fewbit.graph.rewrite import PATTERN_KEY
 
 Node = Any
@@ -157,10 +158,11 @@ def _legal(model: Model, node: Node, config: QuantConfig, target: Target) -> tup
         if role == "weight":
             if not is_float(value):
                 return None, f"its weight is {_type(value)}; only float32 becomes integer"
-            small = _too_small(value, known, config)
+            small = _too_small(node, i, known, config)
             if small:
                 return None, small
-    if not any(rule.role(i) == "act" and not is_const(v) for i, v in enumerate(node.inputs) if v is not None):
+    acts = [v for i, v in enumerate(node.inputs) if v is not None and rule.role(i) == "act"]
+    if "act" in rule.inputs and all(is_const(v) for v in acts):
         return None, "all its inputs are constants"
     return rule, "core operator" if rule.core else "support operator"
 
@@ -169,14 +171,15 @@ def _type(value: Value) -> str:
     return str(value.dtype).lower() if value.dtype is not None else "of unknown type"
 
 
-def _too_small(weight: Value, known: NodeFacts, config: QuantConfig) -> str:
-    size = prod(int(d) for d in weight.shape.numpy())
-    if size < config.min_quant_weight_size:
-        return f"its weight has {size} elements, fewer than min_quant_weight_size {config.min_quant_weight_size}"
-    if known.channels is not None and known.channels < config.min_quant_weight_channel:
-        return (
-            f"it has {known.channels} channels, fewer than min_quant_weight_channel {config.min_quant_weight_channel}"
-        )
+def _too_small(node: Node, index: int, known: NodeFacts, config: QuantConfig) -> str:
+    shape = [int(d) for d in node.inputs[index].shape.numpy()]
+    if prod(shape) < config.min_quant_weight_size:
+        return f"its weight has {prod(shape)} elements, fewer than min_quant_weight_size {config.min_quant_weight_size}"
+    channels = known.channels if index == 1 else None
+    if channels is None:
+        channels = next((shape[p.channel] for p in weight_places(node) if p.index == index), None)
+    if channels is not None and channels < config.min_quant_weight_channel:
+        return f"it has {channels} channels, fewer than min_quant_weight_channel {config.min_quant_weight_channel}"
     return ""
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from fewbit.core.plan import Plan
 from fewbit.core.writing import writing
 from fewbit.errors import OutputError
-from fewbit.graph.files import save_model
 from fewbit.graph.model import Model
+from fewbit.graph.repack import save_any
 from fewbit.report.summary import QuantReport
 
 
@@ -24,12 +24,15 @@ class Quantized(Model):
 
     def __init__(self, model: Model, plan: Plan, report: QuantReport | None = None) -> None:
         super().__init__(model.ir, model.path, model.notes)
-        self.aliases = model.aliases
+        self.aliases, self.stored = model.aliases, model.stored
         self.plan = plan
         self.report = report
 
     def save(self, path: str | Path) -> None:
         """Write the ONNX file, and the plan beside it as `<name>.plan.json`; both or neither.
+
+        A path that ends in `.fewbit` gives a container, in which packed weights are entropy-coded: `fewbit.load` and
+        `fewbit expand` turn it into plain ONNX again.
 
         Raises:
             OutputError: it cannot be written, or is the file of the float network.
@@ -40,7 +43,7 @@ class Quantized(Model):
                 f"cannot write {path}: it is the float network that this one was made from; give it another name"
             )
         with writing(path) as file:
-            save_model(self, file)
+            save_any(self, file)
             self.plan.save(file.with_name(plan_path(path).name))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewbit.config import BUDGETS
+from fewbit.config import BUDGETS, GROUP
 from fewbit.core.plan import Plan
 from fewbit.core.tables import frame, number, pairs, percent, plain, short, size, times, wrapped
 from fewbit.graph.model import Model, op_name
@@ -24,6 +24,9 @@ from fewbit.report.profile import ProfileRow
 from fewbit.report.reasons import Kept, grouped, kept_float
 
 LEAST_COSINE = 0.98
+SAME = 1.05
+"""Latency ÷ float that may be chance where both compute the same."""
+
 NAMED = 5
 """Layers named in a frame."""
 
@@ -90,8 +93,15 @@ class QuantReport:
 
     @property
     def slower(self) -> bool:
-        """Measured to be no faster than float; a network without integers is neither."""
-        return bool(self.integer) and self.latency is not None and self.latency.ratio >= 1
+        """Measured to be no faster than float; where only weights are integer, to be slower than chance has it."""
+        if not self.integer or self.latency is None:
+            return False
+        return self.latency.ratio_low > SAME if self.weights_only else self.latency.ratio >= 1
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether everything is computed in float."""
+        return self.config.get("quant_type") == "weight"
 
     @property
     def off(self) -> bool:
@@ -130,6 +140,8 @@ class QuantReport:
         found = []
         if self.layers and not self.quantized:
             found.append("see the reasons above for what keeps the layers float")
+        if self.weights_only:
+            return [*found, *(self._finer() if self.off else [])]
         bits = self.config.get("bit_num", 8)
         if bits != 8 and self.quantized and (self.off or self.slower):
             why = "fewer than 8 bits by cutting off in float" if bits < 8 else "more than 8 bits in float"
@@ -159,6 +171,22 @@ class QuantReport:
                 if lost
                 else "see which layers lose time, fewbit benchmark --profile, and keep them float with exclude_layers"
             )
+        return found
+
+    def _finer(self) -> list[str]:
+        """What to try where rounded weights alone put the output off."""
+        bits, found = self.config.get("bit_num", 8), []
+        if not self.corrections:
+            found.append("give data: integers and scales are then fitted to what layers see")
+        elif self.config.get("effort", "default") != "best" and bits:
+            found.append("try all corrections, which takes minutes: effort = best")
+        if bits == 0:
+            found.append("take finer steps: a smaller init_scale, or min_cosine = 0.99 with data")
+        else:
+            found.append(f"let weights in groups share a scale: group_size = {GROUP}")
+            found.append(f"take more bits, such as bit_num = {min(bits + 2, 16)}; or mixed ones: bit_num = 0")
+        if self.suspects:
+            found.append(f"give the layers that add most noise more bits: --override '{self.suspects[0]}=bit_num:8'")
         return found
 
     def _repair(self) -> list[str]:

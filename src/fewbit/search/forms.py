@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from fewbit.config import QuantConfig
+from fewbit.config import QuantConfig, said
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Feeds, Runner
 from fewbit.core.target import Target
 from fewbit.core.timing import Clock, Ratio, in_turns, ratio, runs_in_a_slice
 from fewbit.graph.model import Model
-from fewbit.quantization.plan import said
 from fewbit.quantization.restrict import restrict
 from fewbit.search.islands import Units, time_of_units
 from fewbit.search.timings import Timings, digest

@@ -26,7 +26,7 @@ from fewbit.core.target import Target
 from fewbit.core.timing import Clock, Ratio
 from fewbit.errors import EngineError
 from fewbit.graph.model import Model
-from fewbit.quantization.plan import make_plan
+from fewbit.quantization.plan import at_run_time, make_plan
 from fewbit.search.forms import Form, Forms, Opener
 from fewbit.search.islands import Units, units_of
 from fewbit.search.timings import Timings, machine, shapes
@@ -147,7 +147,7 @@ def measure(
     floats = dict(baselines) if baselines else {"float": open}
     depends = (machine(), engine, f"fewbit {__version__}", f"network {model.digest()[:16]}", shapes(feeds))
     known = Timings.load(cache, "; ".join(depends))
-    rows = replace(target, rules=target.dynamic) if config.calib_mode == "none" else target
+    rows = at_run_time(config, target) if config.calib_mode == "none" else target
     units = units_of(model, plan, rows)
     end = math.inf if deadline is None else deadline
     forms = Forms(model, plan, config, target, units, open, floats, feeds, emit, known, end, clock, now)

@@ -1,0 +1,28 @@
+"""Files of fewbit's own, with entropy-coded weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewbit.errors import AlreadyQuantized, UsageError
+from fewbit.frontends.base import Ask, frontend
+from fewbit.graph.container import read_container
+from fewbit.graph.model import Model
+from fewbit.graph.repack import filled
+from fewbit.graph.shapes import with_input_shapes
+
+
+@frontend(".fewbit")
+def load_container(path: Path, ask: Ask) -> Model:
+    """Read a `.fewbit` file: the network as it is in plain ONNX, with weights that nodes unpack."""
+    if ask.params is not None:
+        raise UsageError(f"params is {ask.params}; a .fewbit file holds its weights, leave params out")
+    if not ask.allow_quantized:
+        raise AlreadyQuantized(
+            f"{path} is quantized already (its weights are entropy-coded); give the float model, or load it with "
+            "allow_quantized=True to run, compare or inspect it"
+        )
+    cut, stored, _ = read_container(path)
+    model = filled(cut, stored)
+    model.path = path
+    return with_input_shapes(model, ask.input_shapes) if ask.input_shapes else model

@@ -1,0 +1,140 @@
+"""Weights that a plan stores packed: where they are, what they become, and how small a coder makes them.
+
+float network  +  plan  →  float network with the numbers that the stored integers stand for
+size of a weight = n · entropy of its integers + table of the coder + scales
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.core.plan import NodePlan, Plan
+from fewbit.graph.emit import stored_weight
+from fewbit.graph.model import Model, const
+from fewbit.graph.places import weight_places
+
+Array = NDArray[Any]
+
+SYMBOL, NUMBER = 64, 32
+"""Bits that a coder's table takes for each integer that occurs, and bits of a scale, gain or offset."""
+
+
+def weights_of(model: Model, plan: Plan) -> dict[str, Array]:
+    """Weights that a plan stores packed, by their entries in the plan."""
+    values, found = model.values(), {}
+    for key, v in plan.values.items():
+        data = const(values.get(key) or values.get(key.rsplit("@", 1)[0])) if v.storage == "packed" else None
+        if data is not None and data.size:
+            found[key] = data
+    return found
+
+
+def readers(model: Model, plan: Plan) -> dict[str, list[str]]:
+    """Entries of the plan's weights → the nodes that read them."""
+    found: dict[str, list[str]] = {}
+    for node in model.nodes:
+        verdict = plan.nodes.get(str(node.name))
+        if verdict is None or not verdict.quantized:
+            continue
+        for value, role in zip(node.inputs, verdict.roles, strict=False):
+            key = plan.weight_key(str(value.name), str(node.name)) if value is not None and role == "weight" else None
+            if key is not None:
+                found.setdefault(key, []).append(str(node.name))
+    return found
+
+
+def channels(model: Model, plan: Plan) -> dict[str, int]:
+    """Axis of the output channels of each packed weight, as the first node that reads it has it."""
+    found: dict[str, int] = {}
+    for node in model.nodes:
+        for place in weight_places(node):
+            value = node.inputs[place.index]
+            key = plan.weight_key(str(value.name), str(node.name)) if value is not None else None
+            if key is not None:
+                found.setdefault(key, place.channel)
+    return found
+
+
+def own_weights(model: Model, plan: Plan) -> Model:
+    """A copy in which each entry of the plan has an initializer of its name, those of single nodes too."""
+    out, nodes = model.clone(), readers(model, plan)
+    for key, data in weights_of(model, plan).items():
+        if key not in out.graph.initializers:
+            own = out.add_initializer(key, data)
+            for name in nodes.get(key, ()):
+                node = out.node(name)
+                at = next(i for i, v in enumerate(node.inputs) if v is not None and f"{v.name}@{name}" == key)
+                node.replace_input_with(at, own)
+    return out
+
+
+def with_weights(model: Model, plan: Plan) -> Model:
+    """The float network with what its packed weights become: what every engine will answer, without any packing."""
+    out = own_weights(model, plan)
+    for key, w in weights_of(model, plan).items():
+        out.set_weight(key, stored_weight(plan, key, w).real())
+    return out
+
+
+def explained(model: Model, plan: Plan, told: Mapping[str, str], floats: Mapping[str, str]) -> Plan:
+    """The plan with a word on each weight in the reasons of its layers; layers with a weight in `floats` are float."""
+    nodes, read = dict(plan.nodes), readers(model, plan)
+    for key, names in read.items():
+        for name in names:
+            n = nodes[name]
+            if key in floats:
+                nodes[name] = NodePlan(False, floats[key])
+            elif key in told and n.quantized:
+                nodes[name] = replace(n, reason=f"{n.reason}; {told[key]}" if n.reason else told[key])
+    used = readers(model, replace(plan, nodes=nodes))
+    values = {k: v for k, v in plan.values.items() if v.storage != "packed" or k in used}
+    return replace(plan, nodes=nodes, values=values)
+
+
+# -- size ------------------------------------------------------------------------------------------------------------
+
+
+def counts_of(q: Array) -> NDArray[np.int64]:
+    """How often each integer occurs that does."""
+    if not q.size:
+        return np.zeros(0, np.int64)
+    lo, hi = int(q.min()), int(q.max())
+    if hi - lo >= 1 << 20:
+        return np.unique(q, return_counts=True)[1]
+    found = np.bincount(q.reshape(-1).astype(np.int64) - lo)
+    return found[found > 0]
+
+
+def entropy(q: Array) -> float:
+    """Bits that an integer takes, at least, if each is coded by how often it occurs."""
+    return _entropy(counts_of(q))
+
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    p = counts / max(int(counts.sum()), 1)
+    return float(-(p * np.log2(p)).sum()) + 0.0
+
+
+def width(lo: int, hi: int) -> int:
+    """Smallest width of signed integers that holds both: at least 2, since 1 bit has no 0."""
+    return next(b for b in range(2, 65) if -(1 << b - 1) <= lo and hi < 1 << b - 1)
+
+
+def bits_of(q: Array, numbers: int) -> float:
+    """Bits that the integers of one weight take after coding, with their table and `numbers` scales, gains, offsets."""
+    counts = counts_of(q)
+    return q.size * _entropy(counts) + counts.size * SYMBOL + numbers * NUMBER
+
+
+def coded_bits(model: Model, plan: Plan) -> float:
+    """Bits that the packed weights of a plan take after coding, one table a weight."""
+    total = 0.0
+    for key, w in weights_of(model, plan).items():
+        v = plan.values[key]
+        total += bits_of(stored_weight(plan, key, w).q, len(v.scale) + len(v.gain) + len(v.offset))
+    return total

@@ -1,0 +1,94 @@
+"""`fewbit convert` with the flags of MindSpore Lite's converter_lite."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fewbit as fb
+from fewbit.data.demo import DEMO_MODEL, demo_calibration
+from tests.cli.conftest import Cli
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "mindspore"
+MUST = ("--fmk", "ONNX", "--modelFile", "net.onnx", "--outputFile", "out")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a network, pictures and the example configs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DEMO_MODEL, "net.onnx")
+    for path in GOLDEN.iterdir():
+        shutil.copy(path, ".")
+    (tmp_path / "pictures").mkdir()
+    for i, x in enumerate(demo_calibration()["image"][:4, 0]):
+        Image.fromarray(np.clip(x * 90 + 72.9, 0, 255).astype(np.uint8)).save(f"pictures/{i}.png")
+    return tmp_path
+
+
+def test_only_convert(cli: Cli, place: Path) -> None:
+    done = cli("convert", *MUST, "--configFile", "convert_only.cfg", "--inputDataFormat", "NHWC")
+    assert done.code == 0, done.err
+    assert done.out.startswith("wrote out.onnx\ninput       image: float32[N, 28, 28, 1]\n")
+    assert "warning: convert_only.cfg: plugin_path in [registry] is ignored" in done.err
+    assert [i.shape for i in fb.load("out.onnx").inputs] == [("N", 28, 28, 1)]
+
+
+def test_shapes_and_json(cli: Cli, place: Path) -> None:
+    done = cli("convert", *MUST, "--inputShape", "image:1,1,28,28", "--fp16=on", "--json")
+    found = json.loads(done.out)
+    assert found["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 1, 28, 28]}]
+    assert found["files"] == ["out.onnx"] and "report" not in found
+
+
+def test_a_config_quantizes(cli: Cli, place: Path) -> None:
+    text = Path("full.cfg").read_text().replace("debug_info_save_path=debug", "")
+    Path("full.cfg").write_text(text)
+    done = cli("convert", *MUST, "--configFile", "full.cfg")
+    assert done.code == 0, done.err
+    assert "target   onnxruntime" in done.out and done.out.endswith("\nwrote out.onnx and out.plan.json\n")
+    assert sorted(p.name for p in place.glob("out*")) == ["out.onnx", "out.plan.json"]
+    done = cli("convert", *MUST, "--configFile", "full.cfg", "--json", "--quiet")
+    found = json.loads(done.out)
+    assert found["files"] == ["out.onnx", "out.plan.json"] and found["report"]["layers"] == 28
+
+
+def test_quiet_says_warnings_only(cli: Cli, place: Path) -> None:
+    done = cli("convert", *MUST, "-q", "--optimize", "none")
+    assert (done.out, done.err.count("warning: optimize is ignored")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["net.onnx", "--fmk", "ONNX"], "MODEL does not go together with --fmk; use one set of flags"),
+        ([*MUST, "-o", "x.onnx"], "-o does not go together with --fmk"),
+        ([*MUST, "--input-shapes", "image:1,1,28,28"], "--input-shapes does not go together with --fmk"),
+        (["--fmk", "ONNX"], "--modelFile is missing; converter_lite's flags need --fmk, --modelFile, --outputFile"),
+        ([], "there is no network; give MODEL, or --fmk, --modelFile and --outputFile"),
+        ([*MUST, "--fmk", "TF"], "fmk is TF, which fewbit cannot read; convert it to ONNX with tf2onnx"),
+        ([*MUST, "--fmk", "ONX"], "unknown fmk 'ONX'; did you mean 'ONNX'"),
+        ([*MUST, "--encryption", "true"], "nothing is encrypted here"),
+        ([*MUST, "--outputFile", "no/out"], "cannot write no/out.onnx: there is no folder no"),
+        ([*MUST, "--outputFile", "net"], "the output net.onnx is the input itself"),
+        ([*MUST, "--configFile", "none.cfg"], "cannot read the config file none.cfg"),
+        ([*MUST, "--quantType", "FULL_QUANT"], "measures ranges on data; name it in [data_preprocess_param]"),
+    ],
+)
+def test_what_cannot_be_done_is_said(cli: Cli, place: Path, words: list[str], said: str) -> None:
+    before = sorted(place.iterdir())
+    done = cli("convert", *words)
+    assert done.code in (1, 2) and said in done.err and "Traceback" not in done.err
+    assert sorted(place.iterdir()) == before
+
+
+def test_pictures_are_not_overwritten(cli: Cli, place: Path) -> None:
+    text = Path("full.cfg").read_text().replace("image:pictures", "image:net.onnx")
+    Path("own.cfg").write_text(text)
+    done = cli("convert", *MUST, "--outputFile", "net", "--configFile", "own.cfg")
+    assert done.code == 2 and "the output net.onnx is the input itself" in done.err
