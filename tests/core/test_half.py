@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewbit.core.half import half_scales, half_up
+from fewbit.core.half import DEAD, GROWTH, half_scales, half_up
 from fewbit.core.params import weight_params
 from fewbit.core.spec import QuantSpec
 
@@ -16,14 +16,25 @@ def test_the_next_one_that_is_no_smaller(numbers: list[float]) -> None:
     s = np.array(numbers, np.float32)
     found = half_up(s)
     inside = (s >= np.finfo(np.float16).tiny) & (s <= np.finfo(np.float16).max)
-    np.testing.assert_array_equal(found[~inside], s[~inside])
-    assert found.dtype == np.float32 and (found >= s).all() and (found <= s * 1.001).all()
+    assert found.dtype == np.float32 and (found >= s).all() and (found[inside] <= s[inside] * 1.001).all()
+    above = s > np.finfo(np.float16).max
+    np.testing.assert_array_equal(found[above], s[above])
+    below = ~inside & ~above  # as they are, or hardly larger, or nothing beside the largest
+    assert ((found <= GROWTH * s) | (s < DEAD * s.max()))[below].all()
     with np.errstate(over="ignore", under="ignore"):
         half = found.astype(np.float16)
         lower = np.nextafter(half, np.float16(0)).astype(np.float32)
     np.testing.assert_array_equal(half.astype(np.float32)[inside], found[inside])
     assert (lower[inside] < s[inside]).all()
     np.testing.assert_array_equal(half_up(found), found)
+
+
+def test_channels_that_are_switched_off_do_not_keep_all_others_in_single_precision() -> None:
+    s = np.array([0.05, 1e-9, 3e-5], np.float32)
+    found = half_up(s)
+    np.testing.assert_array_equal(found.astype(np.float16).astype(np.float32), found)
+    small = np.array([1e-8, 2e-8], np.float32)  # a weight of small numbers is no dead one
+    np.testing.assert_array_equal(half_up(small), small)
 
 
 def test_the_largest_weights_stay_inside() -> None:

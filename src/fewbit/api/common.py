@@ -23,6 +23,7 @@ from fewbit.mindspore import read_tables
 Data = Any
 Progress = Callable[[int, int], None]
 Source = Model | str | os.PathLike[str]
+Open = Callable[[Model], Runner]
 
 
 def target_named(name: str) -> Target:

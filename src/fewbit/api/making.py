@@ -13,11 +13,13 @@ from typing import Any
 from fewbit import __version__
 from fewbit.api.common import Data, Progress, as_source, cores, judging, opener, settings, target_named
 from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned, too_few
+from fewbit.api.weights import mixed, unfitted
 from fewbit.calib import CalibrationCollector
 from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.plan import Plan
 from fewbit.core.target import Target
 from fewbit.data import Batch, DataSource
+from fewbit.engines import random_feeds
 from fewbit.engines.onnxruntime_stream import open_stream
 from fewbit.errors import FewbitWarning, UsageError
 from fewbit.graph.emit import emit_qdq
@@ -26,6 +28,7 @@ from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, Setting, any_wanted
 from fewbit.quantization.correct import correct as _correct
+from fewbit.quantization.correct_weights import correct_weights
 from fewbit.quantization.known import left_float, with_known_ranges
 from fewbit.quantization.plan import make_plan as _make_plan
 from fewbit.quantization.plan import slow_at_run_time
@@ -165,8 +168,8 @@ def remember(source: DataSource, config: QuantConfig) -> Remember:
 
 
 def room(config: QuantConfig) -> int:
-    """Samples that corrections need."""
-    return max(FIT[config.effort], HELD) + HELD if any_wanted(config) else 0
+    """Samples that corrections need, or the search for steps."""
+    return max(FIT[config.effort], HELD) + HELD if any_wanted(config) or config.quant_type == "weight" else 0
 
 
 def correct(
@@ -193,8 +196,11 @@ def correct(
         the plan with the corrections in it, and what came of each.
     """
     chosen = configure(QuantConfig, None, **plan.config)
-    if not any_wanted(chosen) or chosen.calib_mode == "none":
+    weights = chosen.quant_type == "weight"
+    if not weights and (not any_wanted(chosen) or chosen.calib_mode == "none"):
         return plan, ()
+    if data is None and weights:
+        return corrected(model, plan, chosen, [], HELD, say=say, workers=workers)
     if data is None:
         return plan, uncorrected()
     config = configure(DataConfig, None, **words)
@@ -215,11 +221,18 @@ def corrected(
     say: Say | None = None,
     workers: int | None = None,
 ) -> tuple[Plan, tuple[Correction, ...]]:
-    """`correct` with kept samples instead of data."""
+    """`correct` with kept samples instead of data; none for plans of weights alone, if there are none."""
     parts = slices(batches, held, free_batch(model))
+    say = say or (lambda what, done, of: None)
+    if config.bit_num == 0:
+        runs = opener(plan.target, workers or cores())
+        return mixed(model, plan, config, parts.fit, lambda: random_feeds(model), runs, say), ()
     if too_few(batches, parts):
-        note = f"not tried: {LEAST} samples or more are needed to fit and to judge, in two batches or more"
-        return plan, (Correction("corrections", False, 0.0, 0.0, 0.0, f"{note}; there are {samples_in(batches)}"),)
+        why = f"{LEAST} samples or more are needed to fit and to judge, in two batches or more"
+        why += f"; there are {samples_in(batches)}"
+        if config.quant_type == "weight":
+            return unfitted(model, plan, config, why)
+        return plan, (Correction("corrections", False, 0.0, 0.0, 0.0, f"not tried: {why}"),)
     target = target_named(plan.target)
 
     def emit(p: Plan) -> Model:
@@ -235,9 +248,9 @@ def corrected(
         emit=emit,
         calibrate=lambda network, p: calibrated(network, p, config, batches, workers),
         deadline=deadline,
-        say=say or (lambda what, done, of: None),
+        say=say,
     )
-    return _correct(plan, setting)
+    return correct_weights(plan, setting) if config.quant_type == "weight" else _correct(plan, setting)
 
 
 def calibrated(

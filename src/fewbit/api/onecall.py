@@ -12,7 +12,7 @@ import itertools
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from fewbit.api.common import (
 )
 from fewbit.api.making import calibrate, calibrated, check_known, corrected, emit, emitted, make_plan, room, uncorrected
 from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, Slices, samples_in, slices, too_few
-from fewbit.api.weights import only_weights
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets
 from fewbit.core.plan import Plan
@@ -137,7 +136,7 @@ def quantize(
 
     done = job.resumed(Path(state)) if state else None
     if done is None and chosen.quant_type == "weight":
-        done = _Done(*only_weights(fused, chosen))
+        done = job.weights(seen.kept() if data is not None else [])
     elif done is None:
         done = job.corrected(*job.measured(ranges))
         if state and budgets(chosen):
@@ -162,7 +161,7 @@ def _room(config: QuantConfig, verify: bool) -> int:
     """Samples to keep."""
     if budgets(config):
         return 2 * HELD_FOR_BUDGETS
-    if any_wanted(config):
+    if any_wanted(config) or config.quant_type == "weight":
         return room(config)
     return VERIFY_SAMPLES if verify or config.measure else 0
 
@@ -246,7 +245,8 @@ class _Job:
 
     def judged_on(self) -> list[Batch]:
         """Samples that nothing is fitted to, but for ranges; without corrections any will do."""
-        return self.parts().held if any_wanted(self.config) or budgets(self.config) else self.seen.kept()
+        fitted = any_wanted(self.config) or budgets(self.config) or self.config.quant_type == "weight"
+        return self.parts().held if fitted else self.seen.kept()
 
     def measured(self, ranges: Callable[[Plan], Plan]) -> tuple[Plan, Measured | None]:
         """A calibrated plan; with `measure`, of what was timed to pay."""
@@ -274,6 +274,14 @@ class _Job:
             clock=clock_for(1),
         )
         return replace(result.plan, config=make_plan(self.fused, self.config).config, data=every.data), result
+
+    def weights(self, batches: Sequence[Batch]) -> _Done:
+        """A plan for weights alone, fitted to the data if there is some."""
+        plan = make_plan(self.fused, self.config)
+        found = corrected(
+            self.fused, plan, self.config, batches, self.held, deadline=self.end, say=self.say, workers=self.threads
+        )
+        return _Done(*found)
 
     def corrected(self, plan: Plan, measured: Measured | None) -> _Done:
         """The plan with the corrections that help."""

@@ -117,12 +117,18 @@ def thinned(batches: Sequence[Batch], samples: int) -> list[Batch]:
 
 
 def _halves(batch: Batch) -> list[Batch]:
-    middle, n = len(batch.names) // 2, len(batch.names)
-    if any(x.ndim == 0 or len(x) != n for x in batch.feeds.values()):
+    return pieces(batch, -(-len(batch.names) // 2))
+
+
+def pieces(batch: Batch, most: int) -> list[Batch]:
+    """A batch in pieces of so many samples; whole, if its inputs do not all have one row a sample."""
+    n = len(batch.names)
+    if n <= most or any(x.ndim == 0 or len(x) != n for x in batch.feeds.values()):
         return [batch]
 
-    def part(a: int, b: int) -> Batch:
-        labels = batch.labels[a:b] if batch.labels is not None else None
-        return Batch({k: x[a:b] for k, x in batch.feeds.items()}, labels, batch.index, batch.names[a:b])
+    def part(a: int) -> Batch:
+        labels = batch.labels[a : a + most] if batch.labels is not None else None
+        feeds = {k: x[a : a + most] for k, x in batch.feeds.items()}
+        return Batch(feeds, labels, batch.index, batch.names[a : a + most])
 
-    return [part(0, middle), part(middle, n)]
+    return [part(a) for a in range(0, n, most)]

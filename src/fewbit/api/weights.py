@@ -1,18 +1,79 @@
-"""Plans where only weights become integer: fixed widths with what helps them, mixed bit with one of its searches.
+"""Rounding where only weights become integer: fixed widths with what helps them, mixed bit by one of its searches.
 
-bit_num 1 … 16    plan → corrections (nearest integers, GPTQ or fitted ones, spread and mean)
-bit_num 0         plan → steps: by the weights' error, by auto_tune, or by the network's error
+bit_num 1 … 16    with data: scales, integers, biases fitted to it; without: what the weights alone tell
+bit_num 0         output: steps by the network's error; step: by the weight's error; auto_tune: by the cosine
 """
 
 from __future__ import annotations
 
-from fewbit.api.making import make_plan
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fewbit.api.common import Open
+from fewbit.api.samples import pieces
 from fewbit.config import QuantConfig
+from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
+from fewbit.data import Batch
+from fewbit.errors import UsageError
 from fewbit.graph.model import Model
-from fewbit.quantization.correct import Correction
+from fewbit.quantization.correct import Correction, Say
+from fewbit.quantization.correct_weights import without_data
+from fewbit.quantization.mixed import auto_tuned, mixed_plan
+from fewbit.quantization.mixed_output import output_plan
+from fewbit.quantization.packed import with_weights
+from fewbit.quantization.static import free_batch
+
+Feeding = Callable[[], dict[str, Any]]
+
+SMALL = 4
+"""Samples that the search by the network's error runs at once: it holds what all layers read and answer."""
 
 
-def only_weights(fused: Model, config: QuantConfig) -> tuple[Plan, tuple[Correction, ...]]:
-    """A plan for weights alone."""
-    return make_plan(fused, config), ()
+def mixed(
+    model: Model, plan: Plan, config: QuantConfig, batches: Sequence[Batch], feeds: Feeding, open: Open, say: Say
+) -> Plan:
+    """Steps for every weight of a plan with bit_num 0.
+
+    Args:
+        model: the fused float network. batches: data to fit to; empty if there is none.
+        feeds: makes random numbers, for auto_tune without data. open: loads a model. say: tells what is done.
+
+    Raises:
+        UsageError: what was asked for is measured on data, and there is none.
+    """
+    wanted = [w for w in ("min_cosine",) if config.min_cosine is not None]
+    wanted += ["mixed_bit_search 'output'"] if config.mixed_bit_search == "output" else []
+    if wanted and not batches:
+        raise UsageError(f"{wanted[0]} needs data to measure the network's error on, and none was given")
+    if config.mixed_bit_search == "output" or (config.mixed_bit_search == "auto" and batches):
+        small = [p for b in batches for p in pieces(b, SMALL)] if free_batch(model) else list(batches)
+        return output_plan(model, plan, config, small, open, progress=lambda n, of: say("steps of weights", n, of))
+    if config.auto_tune:
+        judge = cosine_judge(model, batches or [Batch(feeds(), None, 0, ["random"])], open)
+        return auto_tuned(model, plan, config, judge, lambda n, of: say("tuning init_scale", n, of))
+    return mixed_plan(model, plan, config)
+
+
+def unfitted(model: Model, plan: Plan, config: QuantConfig, why: str) -> tuple[Plan, tuple[Correction, ...]]:
+    """What can be done for fixed widths by looking at weights alone."""
+    note = f"not tried: {why}"
+    told = () if config.effort == "fast" else (Correction("fitted to data", False, 0.0, 0.0, 0.0, note),)
+    return without_data(plan, model, config), told
+
+
+def cosine_judge(model: Model, batches: Sequence[Batch], open: Open) -> Callable[[Plan], float]:
+    """What tells the cosine of the worst output under a plan, on these batches."""
+    runner = open(model)
+    truth = [{k: x.copy() for k, x in runner.run(b.feeds).items() if x.dtype.kind == "f"} for b in batches]
+
+    def judge(plan: Plan) -> float:
+        other = open(with_weights(model, plan))
+        sums = {name: ErrorSums() for name in truth[0]}
+        for batch, there in zip(batches, truth, strict=True):
+            here = other.run(batch.feeds)
+            for name, total in sums.items():
+                total.update(there[name], here[name])
+        return min((s.cosine for s in sums.values()), default=1.0)
+
+    return judge

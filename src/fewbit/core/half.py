@@ -2,8 +2,9 @@
 
     s → the next float16 that is no smaller        0.05 % more on average, 0.1 % at most
 
-No smaller, so that the largest weights stay inside of the format. Scales outside of float16's normal range (about 6e-5
-to 65504) keep all their bits.
+No smaller, so that the largest weights stay inside of the format. Below float16's normal range (about 6e-5) its steps
+are coarse: a scale there is taken if it grows by a quarter at most, or if it is `DEAD` beside the largest one of its
+weight, as in channels that training switched off. Others, and those over 65504, keep all their bits.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from fewbit.core.params import QuantParams
 
 HALF = np.finfo(np.float16)
 
+DEAD = 2.0**-14
+"""Of the largest scale of a weight: what is smaller cannot be told from nothing."""
+
+GROWTH = 1.25
+
 
 def half_up(scale: NDArray[Any]) -> NDArray[np.float32]:
-    """Scales as float32 numbers that float16 holds exactly, rounded up; those out of its range as they are."""
+    """Scales as float32 numbers that float16 holds exactly, rounded up; those that do not fit as they are."""
     s = np.asarray(scale, np.float32)
-    fits = (s >= HALF.tiny) & (s <= HALF.max)
-    near = np.where(fits, s, np.float32(1)).astype(np.float16)
-    up = np.where(near.astype(np.float32) < np.where(fits, s, 1), np.nextafter(near, np.float16(np.inf)), near)
-    return np.where(fits, up.astype(np.float32), s).astype(np.float32)
+    near = np.where(s <= HALF.max, s, np.float32(1)).astype(np.float16)
+    up = np.where(near.astype(np.float32) < s, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+    fits = (s <= HALF.max) & ((up <= GROWTH * s) | (s < DEAD * s.max(initial=0.0)))
+    return np.where(fits, up, s).astype(np.float32)
 
 
 def half_scales(params: QuantParams) -> QuantParams:

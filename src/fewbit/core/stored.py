@@ -46,7 +46,7 @@ class StoredWeight:
     def real(self) -> NDArray[np.float32]:
         """What every engine computes with."""
         shape, p = self.q.shape, self.params
-        found = (self.q.astype(np.int32) - p.spread(p.zero_point, shape)).astype(np.float32)
+        found: NDArray[np.float32] = (self.q.astype(np.int32) - p.spread(p.zero_point, shape)).astype(np.float32)
         with np.errstate(over="ignore"):  # of a damaged file: infinity, as engines have it
             found *= p.spread(self.step, shape)
             if self.offset is not None:

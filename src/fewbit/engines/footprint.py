@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,8 @@ def footprint(engine: str, path: Path, feeds: Feeds) -> Footprint:
         raise UsageError("the memory of a process cannot be measured on Windows; everything else can")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "feeds.npz"
-        np.savez(file, **{k: np.asarray(v) for k, v in feeds.items()})
+        arrays: dict[str, Any] = {k: np.asarray(v) for k, v in feeds.items()}
+        np.savez(file, **arrays)
         words = [sys.executable, "-I", "-c", CHILD, engine.split("-")[0], str(path), str(file)]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)

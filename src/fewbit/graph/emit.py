@@ -22,6 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.half import half_scales
 from fewbit.core.nudge import unpack_nudges
 from fewbit.core.params import TINY, QuantParams, bias_scale_guard, exact_int32, weight_params
 from fewbit.core.plan import NodePlan, Plan
@@ -350,7 +351,8 @@ def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:
     v = plan.values[key]
     plain = weight_params(v.spec, weight)
     if not v.scale:
-        return plain
+        many = v.spec.granularity != "tensor" and v.spec.bits <= 8
+        return half_scales(plain) if v.storage == "packed" and many else plain
     if len(v.scale) != plain.scale.size:
         raise PlanError(f"weight {key!r} has {plain.scale.size} scales; the plan holds {len(v.scale)}")
     with np.errstate(over="ignore", under="ignore"):

@@ -239,6 +239,9 @@ def to_bytes(model: Model) -> bytes:
 
 def _write(model: Model, out: BinaryIO) -> None:
     light, weights = model.clone(), {}
+    for value in map(light.values().get, light.stored):  # what unpacking gives, engines infer; it would be a line each
+        if value is not None:
+            value.type = value.shape = None
     for name, value in light.graph.initializers.items():
         tensor = value.const_value
         if tensor is None or tensor.nbytes < BIG or tensor.dtype == ir.DataType.STRING or tensor.dtype.bitwidth < 8:

@@ -4,8 +4,7 @@
     least squared error           x          x        x       x            x           scales, up to 5 bits
     mean and variance             x          x        x       x            x           gain, offset; not of groups
     layers by GPTQ                                    x       x            x           scales, integers, biases
-    layers, each by itself                                    x                        the same, from the nearest
-    layers in order                                           x                        biases, then all
+    layers in order                                           x                        the same, up to 6 bits
 
 Those that are fitted to data are kept only if held-out samples say that they help, as in `correct.py`. With
 quant_strategy MAX_MIN integers stay the nearest ones for the largest magnitudes; mean and variance are corrected there
@@ -68,13 +67,8 @@ def steps_for(config: QuantConfig) -> tuple[Step, ...]:
     """What is tried on data."""
     if config.quant_strategy == "MAX_MIN" or config.bit_num == 0:
         return ()
-    if config.quant_strategy == "GPTQ":
-        return (Step(LAYERS, partial(_layers, feedback=True)),)
-    return (
-        Step(LAYERS, partial(_layers, feedback=True)),
-        Step(LAYERS, _layers, ("best",)),
-        Step(LAYERS, _in_order, ("best",)),
-    )
+    alone = Step(LAYERS, _layers)
+    return (alone,) if config.quant_strategy == "GPTQ" else (alone, Step(LAYERS, _in_order, ("best",)))
 
 
 def without_data(plan: Plan, model: Model, config: QuantConfig) -> Plan:
@@ -100,15 +94,15 @@ def in_float(model: Model, plan: Plan) -> Model:
 # -- on data -----------------------------------------------------------------------------------------------------------
 
 
-def _layers(plan: Plan, s: Setting, feedback: bool = False) -> Tried:
+def _layers(plan: Plan, s: Setting) -> Tried:
     """All layers anew, each by itself; then, in case that fails, their biases alone."""
     fitting = fitting_of(s)
     if fitting is None:
         return
-    fitting, fresh, count = replace(fitting, feedback=feedback), _fresh(plan, s), len(linear_layers(s.model, plan))
+    count = len(linear_layers(s.model, plan))
     if fitting.scales or fitting.rounding:
-        how = "by GPTQ" if feedback else "each by itself"
-        yield f"{count} layers, {how}", fit_isolated(s.model, fresh, s.fit, s.open, fitting, s.deadline)
+        found = fit_isolated(s.model, _fresh(plan, s), s.fit, s.open, replace(fitting, feedback=True), s.deadline)
+        yield f"{count} layers by GPTQ", found
     if fitting.bias and not s.late() and not _has_biases(plan):
         alone = replace(fitting, scales=False, rounding=False)
         yield f"{count} layers, biases only", fit_isolated(s.model, plan, s.fit, s.open, alone, s.deadline)
@@ -120,20 +114,24 @@ def _has_biases(plan: Plan) -> bool:
 
 
 def _in_order(plan: Plan, s: Setting) -> Tried:
-    """Biases, and where weights are coarse all of a layer, each on what the network in front makes of its input."""
+    """Where weights are coarse: layers, or their biases, each on what the network in front makes of its input.
+
+    With 8 bits a network lost 1 dB by it: each layer takes the noise of those before it for something to answer to.
+    """
     fitting = fitting_of(s)
     if fitting is None:
         return
     say, layers = partial(s.say, "layer after layer"), linear_layers(s.model, plan)
-    if fitting.bias:
+    if not any(plan.values[x.key].spec.bits <= FEW_BITS for x in layers):
+        return
+    if fitting.scales or fitting.rounding:
+        fitting = replace(fitting, feedback=True, **IN_ORDER)
+        found = fit_sequential(s.model, _fresh(plan, s), s.fit, s.open, s.emit, fitting, s.deadline, say)
+        yield f"{len(layers)} layers, each after those before it", found
+    if fitting.bias and not s.late():
         alone = replace(fitting, scales=False, rounding=False)
         found = fit_sequential(s.model, plan, s.fit, s.open, s.emit, alone, s.deadline, say)
         yield f"{len(layers)} layers, biases, each after those before it", found
-    coarse = any(plan.values[x.key].spec.bits <= FEW_BITS for x in layers)
-    if coarse and not s.late() and (fitting.scales or fitting.rounding):
-        fitting = replace(fitting, **IN_ORDER)
-        found = fit_sequential(s.model, _fresh(plan, s), s.fit, s.open, s.emit, fitting, s.deadline, say)
-        yield f"{len(layers)} layers, each after those before it", found
 
 
 def _fresh(plan: Plan, s: Setting) -> Plan:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from fewbit.core.stored import StoredWeight
 from fewbit.errors import ModelError
 from fewbit.report.debug_rows import Array, Entry
@@ -47,7 +49,7 @@ def scales(e: Entry, shape: Sequence[int], kept: StoredWeight) -> Iterator[Row]:
     names = [e.node, e.op, e.tensor, elements, "".join(f"{d} " for d in shape)]
     params = kept.params
     count = params.scale.size
-    gains = kept.gain.ravel() if kept.gain is not None else [1.0] * count
-    offsets = kept.offset.ravel() if kept.offset is not None else [0.0] * count
+    gains = np.ones(count) if kept.gain is None else kept.gain.ravel()
+    offsets = np.zeros(count) if kept.offset is None else kept.offset.ravel()
     for s, z, g, m in zip(params.scale.ravel(), params.zero_point.ravel(), gains, offsets, strict=True):
         yield [*names, float(s), int(z), params.spec.bits, float(g), float(m)]

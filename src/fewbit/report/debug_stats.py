@@ -54,7 +54,8 @@ def stats(x: Array) -> Stats:
         squares = (np.square(flat[i : i + CHUNK].astype(np.float64) - mean).sum() for i in range(0, n, CHUNK))
         spread = math.sqrt(float(sum(squares)) / n)
         lowest, highest = float(flat.min()), float(flat.max())
-    return Stats(lowest, *(float(ordered[i]) for i in places), highest, mean, spread, np.count_nonzero(flat == 0) / n)
+    q1, median, q3 = (float(ordered[i]) for i in places)
+    return Stats(lowest, q1, median, q3, highest, mean, spread, np.count_nonzero(flat == 0) / n)
 
 
 def change(original: Array, dequantized: Array) -> tuple[float, float]:
