@@ -92,3 +92,17 @@ def test_pictures_are_not_overwritten(cli: Cli, place: Path) -> None:
     Path("own.cfg").write_text(text)
     done = cli("convert", *MUST, "--outputFile", "net", "--configFile", "own.cfg")
     assert done.code == 2 and "the output net.onnx is the input itself" in done.err
+
+
+def test_every_flag_of_the_converter(cli: Cli, place: Path) -> None:
+    flags = {
+        "--weightFile": "w", "--inputDataType": "FLOAT", "--outputDataType": "FLOAT", "--outputDataFormat": "NCHW",
+        "--fp16": "off", "--bitNum": "8", "--saveType": "MINDIR", "--optimize": "none", "--optimizeTransformer": "true",
+        "--device": "CPU", "--infer": "true", "--trainModel": "true", "--encryption": "false", "--encryptKey": "00",
+        "--decryptKey": "00", "--decryptMode": "AES-GCM",
+    }  # fmt: skip
+    for name, word in flags.items():
+        done = cli("convert", "--fmk", "ONNX", "--modelFile", "net.onnx", "--outputFile", "out", name, word, "--quiet")
+        said = done.err.replace("\n", " ")
+        assert done.code == 0 or name.lstrip("-") in said, (name, said)
+        assert "Traceback" not in said

@@ -30,7 +30,7 @@ def test_a_table_of_all_forms(cli: Cli, place: Path) -> None:
     assert rows["float"]["latency"] == 1 and rows["float"]["compression"] == 1
     sizes = [rows[f]["file"] for f in ("float", "weight-8", "weight-6", "weight-4")]
     assert sizes == sorted(sizes, reverse=True)
-    assert rows["mixed-coded"]["file"] < rows["mixed"]["file"] < sizes[1]
+    assert rows["mixed-coded"]["file"] < min(rows["mixed"]["file"], sizes[1])
     for form in ("weight-8", "weight-6", "mixed", "full"):
         assert rows[form]["cosine"] > 0.99 and rows[form]["sqnr"] > 15
     for form in set(rows) - {"mixed-coded", "dynamic"}:

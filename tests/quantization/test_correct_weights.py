@@ -14,7 +14,7 @@ from fewbit.config import QuantConfig
 from fewbit.core.params import weight_params
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
-from fewbit.graph.emit import emit_qdq, stored_weight
+from fewbit.graph.emit import emit_qdq, stored_weight, weight_params_of
 from fewbit.graph.model import Model, const
 from fewbit.quantization.correct import Setting, any_wanted
 from fewbit.quantization.correct_weights import correct_weights, finest, in_float, least_squares, without_data
@@ -147,7 +147,7 @@ def fresh_scales(model: Model, plan: Plan) -> dict[str, Any]:
     for key, v in plan.values.items():
         w = const(model.value(key))
         assert w is not None
-        out[key] = replace(v, scale=tuple(map(float, weight_params(v.spec, w).scale.reshape(-1))))
+        out[key] = replace(v, scale=tuple(map(float, weight_params_of(plan, key, w).scale.reshape(-1))))
     return out
 
 

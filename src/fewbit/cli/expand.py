@@ -26,9 +26,9 @@ def run(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the network of a .fewbit container, or of a file with packed weights, as plain ONNX.
+    """Make plain ONNX of a .fewbit file.
 
-    Weights come out in as many bits as their integers need, unpacked by the engine when it loads the file.
+    A file with packed weights is taken as well. Weights come out in as many bits as their integers need, unpacked by the engine when it loads the file.
     """
     from fewbit import api
     from fewbit.graph.repack import as_floats

@@ -28,9 +28,9 @@ def run(
     json: Json = False,
     words: dict[str, Any],
 ) -> None:
-    """Say which layers debug tables blame, and propose few to keep float.
+    """Say which layers debug tables blame.
 
-    DIR may be one of fewbit or of MindSpore Lite. With MODEL and DATA the gain is measured: the network is quantized
+    Few are proposed to keep float. DIR may be one of fewbit or of MindSpore Lite. With MODEL and DATA the gain is measured: the network is quantized
     with and without the proposal, as it was (the plan in DIR says how), or as the flags below say.
     """
     from fewbit.api.explaining import explain

@@ -34,9 +34,9 @@ def run(
     quiet: Quiet = False,
     words: dict[str, Any],
 ) -> None:
-    """Quantize a network in every way and show what each gives and costs: float, weights alone, dynamic, full.
+    """Show what each form of a network gives and costs.
 
-    Nothing is written. Memory and loading are measured in processes that have the engine and nothing of fewbit.
+    Forms: float, weights alone, dynamic, full. Nothing is written. Memory and loading are measured in processes that have the engine and nothing of fewbit.
     """
     from fewbit import api
     from fewbit.mindspore import read_tables

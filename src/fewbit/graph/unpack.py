@@ -49,6 +49,7 @@ class Unpacking:
     taken: set[str]
     shared: dict[tuple[str, bytes], ir.Value] = field(default_factory=dict)
     made: int = 0
+    weights: int = 0
 
     def constant(self, data: NDArray[Any], name: str = "u") -> ir.Value:
         """An initializer; those without a name of their own are shared by content."""
@@ -84,6 +85,8 @@ def unpack(w: Unpacking, name: str, stored: StoredWeight) -> ir.Value:
     """
     spec, shape = stored.params.spec, stored.q.shape
     q, view, axis = stored.q, shape, 0
+    w.weights += 1
+    own = f"u{w.weights}"  # of its constants; names of weights are long, and each would stand there twice
     if spec.granularity == "group":
         assert spec.axis is not None and spec.group_size is not None
         axis, size = spec.axis % len(shape), spec.group_size
@@ -91,14 +94,14 @@ def unpack(w: Unpacking, name: str, stored: StoredWeight) -> ir.Value:
         q = _padded(q, axis, groups * size)
         view = (*shape[:axis], groups, size, *shape[axis + 1 :])
     spread = _spread(stored, len(view))
-    steps = [("Mul", _scales(w, stored.step.reshape(spread), f"{name}_s"))]
+    steps = [("Mul", _scales(w, stored.step.reshape(spread), f"{own}.s"))]
     zero = stored.params.zero_point
     if zero.any():
         tight = zero.reshape(spread).astype(np.int8 if spec.bits <= 8 and spec.signed else np.int32)
-        steps.insert(0, ("Sub", w.cast(w.constant(tight, f"{name}_z"), FLOAT)))
+        steps.insert(0, ("Sub", w.cast(w.constant(tight, f"{own}.z"), FLOAT)))
     if stored.offset is not None and stored.offset.any():
-        steps.append(("Add", _scales(w, stored.offset.reshape(spread), f"{name}_m")))
-    found = _real(w, f"{name}_q", q, stored, view)
+        steps.append(("Add", _scales(w, stored.offset.reshape(spread), f"{own}.m")))
+    found = _real(w, f"{own}.q", q, stored, view)
     for i, (op, value) in enumerate(steps):
         found = w.node(op, [found, value], name if i == len(steps) - 1 and view == shape else "")
     if view != shape:
