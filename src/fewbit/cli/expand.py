@@ -28,7 +28,8 @@ def run(
 ) -> None:
     """Make plain ONNX of a .fewbit file.
 
-    A file with packed weights is taken as well. Weights come out in as many bits as their integers need, unpacked by the engine when it loads the file.
+    A file with packed weights is taken as well. Weights come out in as many bits as their integers need,
+    unpacked by the engine when it loads the file.
     """
     from fewbit import api
     from fewbit.graph.repack import as_floats

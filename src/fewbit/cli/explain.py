@@ -30,7 +30,8 @@ def run(
 ) -> None:
     """Say which layers debug tables blame.
 
-    Few are proposed to keep float. DIR may be one of fewbit or of MindSpore Lite. With MODEL and DATA the gain is measured: the network is quantized
+    Few are proposed to keep float. DIR may be one of fewbit or of MindSpore Lite. With MODEL and DATA the gain
+    is measured: the network is quantized
     with and without the proposal, as it was (the plan in DIR says how), or as the flags below say.
     """
     from fewbit.api.explaining import explain

@@ -36,7 +36,8 @@ def run(
 ) -> None:
     """Show what each form of a network gives and costs.
 
-    Forms: float, weights alone, dynamic, full. Nothing is written. Memory and loading are measured in processes that have the engine and nothing of fewbit.
+    Forms: float, weights alone, dynamic, full. Nothing is written. Memory and loading are measured in processes
+    that have the engine and nothing of fewbit.
     """
     from fewbit import api
     from fewbit.mindspore import read_tables

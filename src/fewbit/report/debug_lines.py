@@ -49,7 +49,7 @@ def scales(e: Entry, shape: Sequence[int], kept: StoredWeight) -> Iterator[Row]:
     names = [e.node, e.op, e.tensor, elements, "".join(f"{d} " for d in shape)]
     params = kept.params
     count = params.scale.size
-    gains = np.ones(count) if kept.gain is None else kept.gain.ravel()
-    offsets = np.zeros(count) if kept.offset is None else kept.offset.ravel()
+    gains: Array = np.ones(count) if kept.gain is None else kept.gain.ravel()
+    offsets: Array = np.zeros(count) if kept.offset is None else kept.offset.ravel()
     for s, z, g, m in zip(params.scale.ravel(), params.zero_point.ravel(), gains, offsets, strict=True):
         yield [*names, float(s), int(z), params.spec.bits, float(g), float(m)]
