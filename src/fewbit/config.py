@@ -214,8 +214,10 @@ def _check_together(c: QuantConfig) -> None:
         if getattr(c, name) is not None:
             raise ConfigError(f"{name} needs data to measure on; calib_mode 'none' takes none")
     for key in ("bit_num", "weight_bit_num"):
-        if (getattr(c, key) or 8) > 8 or any(s.get(key, 8) > 8 for s in c.overrides.values()):
-            raise ConfigError(f"calib_mode 'none' computes in 8 bits; {key} must be 8 or less, or calibrate on data")
+        if (getattr(c, key) or 8) != 8 or any(s.get(key, 8) != 8 for s in c.overrides.values()):
+            raise ConfigError(
+                f"ranges at run time mean 8 bits; {key} must be 8. For fewer: quant_type 'weight'; for more: calibrate"
+            )
     if c.quant_strategy == "ALWC" and c.quantize_granularity == "tensor-wise":
         raise ConfigError("quant_strategy 'ALWC' has weights per channel; leave it out, or leave 'tensor-wise' out")
     if c.quant_strategy == "ACWL" and any("granularity" in s for s in c.overrides.values()):
@@ -301,6 +303,11 @@ class DataConfig:
                     f"the centre crop {self.center_crop_width}x{self.center_crop_height} is larger than "
                     f"the resized image {self.resize_width}x{self.resize_height}"
                 )
+
+
+def needs_ranges(config: QuantConfig) -> bool:
+    """Whether activations become integer by ranges that are known beforehand."""
+    return config.quant_type == "full" and config.calib_mode != "none"
 
 
 def budgets(config: QuantConfig) -> dict[str, float]:

@@ -116,14 +116,14 @@ def unknown(kind: str, name: object, allowed: Iterable[str], *, hint: str = "") 
     """
     names = sorted({str(a) for a in allowed})
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    text = f"unknown {kind} {str(name)!r}"
+    text, end = f"unknown {kind} {str(name)!r}", ". "
     if near:
-        text += "; did you mean " + " or ".join(repr(n) for n in near) + "?"
+        text, end = text + "; did you mean " + " or ".join(repr(n) for n in near) + "?", " "
     if names and len(names) <= 30:
-        text += f" (allowed: {', '.join(names)})"
+        text, end = f"{text} (allowed: {', '.join(names)})", ". "
     elif not names:
         text += " (there are none)"
-    return UnknownName(text + (f". {hint}" if hint else ""))
+    return UnknownName(text + (f"{end}{hint}" if hint else ""))
 
 
 def one_of(kind: str, name: str, allowed: Iterable[str]) -> str:

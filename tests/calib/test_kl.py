@@ -41,7 +41,7 @@ def test_one_pass_is_near_two(kind, rng):
     assert np.abs(np.cumsum(got) - np.cumsum(want)).max() <= 1e-3 * want.sum()
     top = threshold_bins(want) / BINS * np.abs(x).max()
     lo, hi = seen.result()
-    assert lo == -hi
+    assert lo == (-hi if x.min() < 0 else 0)
     assert hi == pytest.approx(top, rel=0.02)
 
 
@@ -64,10 +64,22 @@ def test_zeros_are_left_out(rng):
     assert two.zeros == 501_000
 
 
-def test_the_range_is_symmetric_even_if_no_value_is_negative(rng):
-    seen = KlObserver(SPEC)
-    seen.update(np.abs(rng.standard_normal(10_000)).astype(np.float32))
-    lo, hi = seen.result()
+@pytest.mark.parametrize("least", [0.0, -(2.0**-53)])
+def test_what_is_never_negative_has_no_range_below_0_and_the_same_threshold(rng, least):
+    x = np.append(np.abs(rng.standard_normal(10_000)), least).astype(np.float32)
+    one, two = KlObserver(SPEC), KlObserver(SPEC)
+    one.update(x)
+    two.update(np.where(np.arange(x.size) % 2, x, -x))
+    assert one.result()[0] == 0
+    assert two.result() == (-one.result()[1], one.result()[1])
+
+
+def test_one_negative_value_makes_the_range_symmetric_across_workers(rng):
+    one, two = KlObserver(SPEC), KlObserver(SPEC)
+    one.update(np.abs(rng.standard_normal(1000)).astype(np.float32))
+    two.update(np.float32([-0.01]))
+    one.merge(two)
+    lo, hi = one.result()
     assert lo == -hi < 0
 
 

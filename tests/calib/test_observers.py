@@ -15,7 +15,7 @@ from fewbit.errors import BadSample, NotCalibrated, UnknownName
 
 SPEC = QuantSpec()
 ALL = sorted(OBSERVERS)
-SYMMETRIC = {"kl"}  # whatever the sign of the values
+SYMMETRIC = {"kl"}  # if any value is negative
 
 
 def test_the_words_of_calib_mode_are_registered():

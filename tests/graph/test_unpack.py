@@ -40,7 +40,7 @@ def with_weight(stored: StoredWeight) -> Model:
     old = model.graph.initializers["w"]
     old.name = "old"
     taken = model.names()
-    new = unpack(Unpacking(model, taken), "w", stored)
+    new = unpack(Unpacking(model, taken), stored)
     model.node("add").replace_input_with(1, new)
     model.drop_unused()
     model.graph.sort()
@@ -110,8 +110,8 @@ def test_integers_take_no_more_than_their_bits(rng, bits):
 def test_tables_and_shapes_are_there_once(rng):
     model = network()
     w = Unpacking(model, model.names())
-    for name in ("a", "b"):
-        unpack(w, name, stored_of(rng.normal(size=(3, 8, 5)).astype(np.float32), 3, "tensor"))
+    for _ in range(2):
+        unpack(w, stored_of(rng.normal(size=(3, 8, 5)).astype(np.float32), 3, "tensor"))
     tables = [k for k, v in model.graph.initializers.items() if "." not in k and v.const_value.nbytes > 500]
     assert len(tables) == 2  # one for the plane of two bits, one for that of one bit
 

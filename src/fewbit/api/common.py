@@ -16,6 +16,7 @@ from fewbit.data import DataSource, open_data
 from fewbit.engines import open_runner
 from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
+from fewbit.graph.files import refuse_packed
 from fewbit.graph.model import Model, TensorInfo
 from fewbit.graph.ranked import in_front, ranked
 from fewbit.mindspore import read_tables
@@ -55,8 +56,15 @@ def settings(
 
 
 def as_model(model: Source, *, allow_quantized: bool = False) -> Model:
-    """The model, loaded if a path was given."""
-    return model if isinstance(model, Model) else load(model, allow_quantized=allow_quantized)
+    """The model, loaded if a path was given.
+
+    Raises:
+        AlreadyQuantized: its weights are packed, and that is not allowed.
+    """
+    given = model if isinstance(model, Model) else load(model, allow_quantized=allow_quantized)
+    if not allow_quantized:
+        refuse_packed(given, str(given.path or "the model"))
+    return given
 
 
 def as_source(data: Data, model: Model, config: DataConfig) -> DataSource:

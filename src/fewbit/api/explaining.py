@@ -11,9 +11,9 @@ from typing import Any
 
 from fewbit.api.common import Data, Source, as_model, as_source, cores, judging, opener, settings, target_named
 from fewbit.api.making import calibrated, emit
-from fewbit.api.onecall import VERIFY_SAMPLES, needs_ranges, quantize
+from fewbit.api.onecall import VERIFY_SAMPLES, quantize
 from fewbit.api.samples import Remember, samples_in
-from fewbit.config import BUDGETS, QuantConfig
+from fewbit.config import BUDGETS, QuantConfig, needs_ranges
 from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
 from fewbit.core.tables import listed

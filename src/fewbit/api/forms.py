@@ -11,7 +11,7 @@ from typing import Any
 
 from fewbit.api.common import Data, Source, as_model, as_source, cores, judging, opener, settings
 from fewbit.api.onecall import feeds_within, quantize
-from fewbit.api.samples import HELD, Remember
+from fewbit.api.samples import HELD, MadeUp, Remember
 from fewbit.data import Batch
 from fewbit.engines import engine_version
 from fewbit.engines.footprint import footprint
@@ -72,7 +72,7 @@ def sizes(
     given = as_model(model)
     fused = fuse(given)
     if data is None:
-        batches = [Batch(feeds_within(given), None, 0, ["random"])]
+        batches = [MadeUp(feeds_within(given)).batch]
     else:
         batches = Remember(as_source(data, given, data_config), HELD, chosen.num_calib_batches).kept()
     made: dict[str, Model] = {"float": fused}

@@ -22,7 +22,7 @@ from fewbit.engines import open_runner
 from fewbit.errors import PlanError, UsageError
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.fuse import fuse
-from fewbit.graph.model import Model
+from fewbit.graph.model import PACKED, Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.static import feeder
 from fewbit.report.compare import compare as _compare
@@ -139,10 +139,10 @@ def inspect(model: Source) -> Inspection:
     """Inputs, outputs, operators, sizes; what each target could do in integers, and why not.
 
     Args:
-        model: float or quantized; of a quantized one there is nothing to tell about targets.
+        model: float or quantized, weights in few bits included; of these there is nothing to tell about targets.
     """
     given = as_model(model, allow_quantized=True)
-    quantized = any(n.op_type in QUANTIZED_OPS for n in given.nodes)
+    quantized = PACKED in given.metadata or any(n.op_type in QUANTIZED_OPS for n in given.nodes)
     return _inspect(given, given if quantized else fuse(given), TARGETS)
 
 

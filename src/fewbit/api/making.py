@@ -21,7 +21,7 @@ from fewbit.core.target import Target
 from fewbit.data import Batch, DataSource
 from fewbit.engines import random_feeds
 from fewbit.engines.onnxruntime_stream import open_stream
-from fewbit.errors import FewbitWarning, UsageError
+from fewbit.errors import FewbitWarning, NotCalibrated, UsageError
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.finalize import finalize
 from fewbit.graph.model import Model
@@ -227,6 +227,8 @@ def corrected(
     if config.bit_num == 0:
         runs = opener(plan.target, workers or cores())
         return mixed(model, plan, config, parts.fit, lambda: random_feeds(model), runs, say), ()
+    if config.quant_strategy == "GPTQ" and not batches:
+        raise UsageError("quant_strategy 'GPTQ' fits integers to data, and none was given; give some, or say 'auto'")
     if too_few(batches, parts):
         why = f"{LEAST} samples or more are needed to fit and to judge, in two batches or more"
         why += f"; there are {samples_in(batches)}"
@@ -280,9 +282,11 @@ def apply(model: Model, plan: Plan | str | Path, *, info: Mapping[str, str] | No
         plan: or the path of its JSON file. info: more metadata for the file.
 
     Raises:
-        PlanError: the plan is for another network. NotCalibrated: a range is missing.
+        PlanError: the plan is for another network. NotCalibrated: a range is missing, or a step of mixed bit.
     """
     plan = plan if isinstance(plan, Plan) else Plan.load(plan)
+    if plan.config.get("bit_num") == 0 and not any(v.scale for v in plan.values.values()):
+        raise NotCalibrated("the plan is for mixed bit and its weights have no steps yet; fewbit.correct chooses them")
     out = emit(model, plan, info or {})
     if plan.model and plan.model != model.digest():
         warnings.warn(
@@ -306,4 +310,5 @@ def emit(model: Model, plan: Plan, info: Mapping[str, str]) -> Quantized:
 def emitted(model: Model, plan: Plan, target: Target, about: Mapping[str, str]) -> Model:
     """Q and DQ written into the network as the plan's rescales leave it."""
     integer = emit_qdq(rescaled(model, plan.rescales), plan)
-    return finalize(integer, target.opset, about, target.grabs, plan.kept_float(), sampled=target.sampled)
+    forms = {"sampled": target.sampled, "summed": target.summed}
+    return finalize(integer, target.opset, about, target.grabs, plan.kept_float(), **forms)

@@ -31,14 +31,25 @@ from fewbit.api.common import (
     target_named,
 )
 from fewbit.api.making import calibrate, calibrated, check_known, corrected, emit, emitted, make_plan, room, uncorrected
-from fewbit.api.samples import HELD, HELD_FOR_BUDGETS, LEAST, LEAST_HELD, Remember, Slices, samples_in, slices, too_few
+from fewbit.api.samples import (
+    HELD,
+    HELD_FOR_BUDGETS,
+    LEAST,
+    LEAST_HELD,
+    MadeUp,
+    Remember,
+    Slices,
+    samples_in,
+    slices,
+    too_few,
+)
 from fewbit.calib import CalibrationCollector
-from fewbit.config import QuantConfig, budgets
+from fewbit.config import QuantConfig, budgets, needs_ranges
 from fewbit.core.plan import Plan
 from fewbit.core.timing import clock_for
 from fewbit.data import Batch
 from fewbit.engines import engine_version, random_feeds
-from fewbit.errors import FewbitWarning, PlanError, UsageError
+from fewbit.errors import EngineError, FewbitWarning, PlanError, UsageError
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model, op_names
 from fewbit.graph.rescale import rescaled
@@ -122,10 +133,18 @@ def quantize(
     _check_budgets(given, chosen)
     _check_operators(given, fused, chosen)
     verify = verify and (data is not None or _known_sizes(given))
-    source = as_source(feeds_within(given) if data is None else data, given, data_config)
+    source = MadeUp(feeds_within(given)) if data is None else as_source(data, given, data_config)
     seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
     job = _Job(
-        given, fused, chosen, seen, workers or cores(), say or (lambda what, done, of: None), _end(chosen), known
+        given,
+        fused,
+        chosen,
+        seen,
+        workers or cores(),
+        say or (lambda what, done, of: None),
+        _end(chosen),
+        known,
+        made_up=data is None,
     )
 
     def ranges(plan: Plan) -> Plan:
@@ -150,11 +169,6 @@ def quantize(
     for problem in out.report.problems():
         warnings.warn(problem, FewbitWarning, stacklevel=2)
     return out
-
-
-def needs_ranges(config: QuantConfig) -> bool:
-    """Whether activations become integer, by ranges that are known beforehand."""
-    return config.quant_type == "full" and config.calib_mode != "none"
 
 
 def _room(config: QuantConfig, verify: bool) -> int:
@@ -222,7 +236,7 @@ class _Job:
     Args:
         given, fused: the float network, as it came and fused. seen: the data. threads: cores to use.
         say: tells what is done. end: deadline of time.monotonic(), or None.
-        known: there is no data, ranges are those that the network came with.
+        known: there is no data, ranges are those that the network came with. made_up: there is no data at all.
     """
 
     given: Model
@@ -233,6 +247,7 @@ class _Job:
     say: Say
     end: float | None
     known: bool = False
+    made_up: bool = False
 
     @property
     def held(self) -> int:
@@ -392,15 +407,34 @@ class _Job:
             "budget_met": done.found.met if done.found else None,
             "figures": asdict(done.found.figures) if done.found else {},
         }
-        if not verify:
+        made = self.verified(out, done.plan) if verify else None
+        if made is None:
             made = summarize(done.plan, self.fused, out, size_float=self.given.nbytes)
-        else:
-            open_ = opener(self.config.target, 1)
-            first = self.judged_on()
-            made = verify_quantized(
-                self.given, out, done.plan, first, open_, fused=rescaled(self.fused, done.plan.rescales)
-            )
+        least = self.config.min_cosine
+        if self.config.quant_type == "weight" and least is not None and made.cosine is not None:
+            met = made.cosine >= least
+            found = f"the worst output keeps a cosine of {made.cosine:.5f} on samples held out; asked for was {least:g}"
+            told |= {"budget": found, "budget_met": met}
         return replace(made, **told, warnings=(*made.warnings, *self._doubts(made, done)))
+
+    def verified(self, out: Quantized, plan: Plan) -> QuantReport | None:
+        """What running both networks shows; None, with a warning, if numbers that were made up do not suit them."""
+        try:
+            return verify_quantized(
+                self.given, out, plan, self.judged_on(), opener(self.config.target, 1),
+                fused=rescaled(self.fused, plan.rescales),
+            )  # fmt: skip
+        except EngineError as e:
+            if not self.made_up:
+                raise
+            sizes = ", ".join(map(str, self.given.inputs))
+            warnings.warn(
+                f"not verified: there is no data, and random numbers do not suit the network ({sizes}): "
+                f"{str(e).splitlines()[0][:200]}. Give data, or fix its sizes: input_shapes, --input-shapes",
+                FewbitWarning,
+                stacklevel=3,
+            )
+            return None
 
     def _doubts(self, made: QuantReport, done: _Done) -> Iterator[str]:
         """What figures do not promise."""

@@ -7,9 +7,10 @@ read, and whether or not calibration was interrupted.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from fewbit.data import Batch, DataSource
 from fewbit.quantization.linear import size_of
@@ -62,6 +63,30 @@ class Remember:
             for _ in islice(self.iterate(), self.limit):
                 pass
         return [self._kept[i] for i in sorted(self._kept)]
+
+
+class MadeUp:
+    """Numbers that are made up where there is no data: one batch, as the network takes it."""
+
+    batches: int | None = 1
+    samples: int | None = 1
+
+    def __init__(self, feeds: Mapping[str, Any]) -> None:
+        self.batch = Batch(dict(feeds), None, 0, ["random"])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """The batch."""
+        yield from [self.batch][start:]
+
+    def digest(self) -> str | None:
+        """None: it is no data."""
+        return None
 
 
 LEAST = 8

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fewbit.api.common import Open
-from fewbit.api.samples import pieces
+from fewbit.api.samples import MadeUp, pieces
 from fewbit.config import QuantConfig
 from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
@@ -50,7 +50,7 @@ def mixed(
         small = [p for b in batches for p in pieces(b, SMALL)] if free_batch(model) else list(batches)
         return output_plan(model, plan, config, small, open, progress=lambda n, of: say("steps of weights", n, of))
     if config.auto_tune:
-        judge = cosine_judge(model, batches or [Batch(feeds(), None, 0, ["random"])], open)
+        judge = cosine_judge(model, batches or [MadeUp(feeds()).batch], open)
         return auto_tuned(model, plan, config, judge, lambda n, of: say("tuning init_scale", n, of))
     return mixed_plan(model, plan, config)
 

@@ -1,6 +1,9 @@
-"""Ranges by MindSpore Lite's KL search: ±T, whatever the sign of the values.
+"""Ranges by MindSpore Lite's KL search: ±T, or 0 … T if no value is negative.
 
     |x| ≤ 2⁻⁵²  not counted              2,048 bins of |x| up to absmax              T: core/threshold_2048.py
+
+The converter takes ±T in both cases. What lies below 0 stands for no value then: without it the steps are half as wide,
+the same values are cut off, and engines merge a Relu into the layer before, since 0 is the lowest integer.
 
 The converter reads the data twice, for absmax and then for the bins. Here it is read once: values are counted on the
 grid of histogram.py, of whose bins there are 4 to 8 to each of the 2,048; counts are shared out linearly where one
@@ -27,7 +30,7 @@ NOTHING = np.float32(2.0**-52)
 
 @observer("kl")
 class KlObserver:
-    """±T of MindSpore Lite's KL search."""
+    """Up to T of MindSpore Lite's KL search."""
 
     def __init__(self, spec: QuantSpec) -> None:
         self.spec = spec
@@ -47,14 +50,14 @@ class KlObserver:
         self.zeros += other.zeros
 
     def result(self) -> Range:
-        """The range to keep, symmetric about 0."""
+        """The range to keep: symmetric about 0 if any value is negative."""
         seen = self.histogram
         if seen.counts is None:
             raise nothing_seen()
         top = seen.absmax
         if top > NOTHING:
             top *= threshold_bins(self.folded(), 1 << max(0, self.spec.bits - 1)) / BINS
-        return -top, top
+        return (-top if seen.lo < -NOTHING else 0.0), top
 
     def folded(self) -> NDArray[np.int64]:
         """Counts of |x| in 2,048 equal bins up to absmax, without those too small to count."""

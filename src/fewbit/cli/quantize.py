@@ -27,7 +27,7 @@ from fewbit.cli.outputs import network_file, output_file
 from fewbit.cli.resuming import checkpoint_of, going_on, start_of, state_of
 from fewbit.cli.screen import answer, say, work
 from fewbit.cli.zoo import Asked, FirstConv, Zoo, ZooFolder, asked
-from fewbit.config import DataConfig, QuantConfig, budgets
+from fewbit.config import DataConfig, QuantConfig, budgets, needs_ranges
 from fewbit.errors import FewbitError, FewbitWarning
 
 DryRun = Annotated[
@@ -101,7 +101,7 @@ def _make(
     given = ask.load()
     chosen = ask.settings(given)
     source = None
-    if ask.data is not None or not (chosen.calib_mode == "none" or given.ranges):
+    if ask.data is not None or (needs_ranges(chosen) and not given.ranges):
         why = "ranges are measured on data, unless --calib-mode none leaves them to run time"
         source = open_data(needed_data(ask.data, why), given.inputs, ask.reading)
     searching = bool(budgets(chosen))

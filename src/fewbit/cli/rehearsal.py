@@ -5,11 +5,11 @@ Sizes are not estimated: the network is made, with stand-in ranges, since its si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fewbit import api
-from fewbit.config import QuantConfig, budgets
+from fewbit.config import QuantConfig, budgets, said
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.core.spec import QuantSpec
 from fewbit.core.tables import pairs, plain, size, table, times
@@ -64,6 +64,9 @@ def rehearse(model: Model, config: QuantConfig) -> Rehearsal:
     """
     fused = api.fuse(model)
     plan = api.make_plan(fused, config)
+    if config.bit_num == 0:  # the size is that of these steps, however they are chosen
+        plain = replace(config, min_cosine=None, auto_tune=False, mixed_bit_search="step")
+        plan, _ = api.correct(fused, replace(plan, config=said(plain)))
     made = api.apply(fused, plan.with_ranges(dict.fromkeys(plan.observed().values(), (0.0, 1.0))))
     nodes = {str(n.name): n for n in fused.nodes}
     return Rehearsal(
@@ -83,6 +86,8 @@ def _open_questions(config: QuantConfig) -> list[str]:
     found = []
     if config.measure:
         found.append("these are the table's verdicts; --measure decides by timing the network when it is quantized")
+    if config.bit_num == 0:
+        found.append("sizes are those of steps by init_scale; what the search for them finds may be another one")
     if wanted := budgets(config):
         found.append(f"more layers may stay float to meet {', '.join(f'{k} {v:g}' for k, v in wanted.items())}")
     return found

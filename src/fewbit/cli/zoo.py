@@ -19,7 +19,7 @@ from fewbit.errors import UsageError
 
 if TYPE_CHECKING:
     from fewbit.compat.mxnet.zoo import ZooNetwork
-    from fewbit.config import DataConfig, QuantConfig
+    from fewbit.config import DataConfig, QuantConfig, needs_ranges
     from fewbit.graph.model import Model
 
 Zoo = Annotated[
@@ -121,7 +121,7 @@ def asked(
     symbol, weights = rows.checkpoint(row, folder, params)
     theirs = rows.settings_of(row, said, images=_images(data))
     chosen, reading = both_configs(None, {**theirs, **said})
-    if data is None and chosen.calib_mode != "none" and not dry_run:
+    if data is None and needs_ranges(chosen) and not dry_run:
         data = rows.default_data()
     out = output or folder / rows.quantized_name(row, chosen.calib_mode, chosen.num_calib_batches)
     shape = rows.input_shape(row) | told

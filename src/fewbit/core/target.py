@@ -183,6 +183,7 @@ class Target:
             range a row (quant_strategy ACWL). dynamic_float: as `float_only`, for these.
         slow: activation dtype → measured factor against float, for types that work but cost.
         grabs: operators that the engine makes integer by itself if they stand between a DQ and a Q.
+        summed: what is added to a product has to be written as a Sum, for the product to be computed in integers.
         sampled: strides of 1×1 convolutions have to be taken in front of them, for these to be computed in integers.
         float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
@@ -201,6 +202,7 @@ class Target:
     by_row: tuple[OpRule, ...] = ()
     dynamic_float: dict[str, str] = field(default_factory=dict)
     grabs: tuple[str, ...] = ()
+    summed: bool = False
     sampled: bool = False
     opset: int = 13
     checked: str = "not run here"

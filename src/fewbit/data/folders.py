@@ -174,7 +174,9 @@ def _some(names: Sequence[str]) -> str:
 def _fixed(slot: Slot, root: Path) -> tuple[int, ...]:
     if not all(isinstance(d, int) for d in slot.one):
         raise DataError(
-            f"{root} holds raw buffers, which do not say their shape, and neither does {slot}; hand .npy or .npz"
+            f"{root} holds raw buffers, which do not say their shape, and neither does {slot}; fix the shape when the "
+            "network is loaded – --input-shapes, input_shapes= or, of the converter's flags, --inputShape – or hand "
+            ".npy or .npz"
         )
     return tuple(d for d in slot.one if isinstance(d, int))
 

@@ -1,7 +1,9 @@
 """Where the bias of a layer sits, and what a correction adds to it.
 
-Conv, ConvTranspose, Gemm    input 2; added if there is none
+Conv, ConvTranspose, Gemm    input 2; added if there is none. Of Gemm it is β times that
 MatMul                       the constant of the Add that fusing marked as its bias; none → no place
+
+No place either where input 2 is computed, differs from row to row, or does not count since β is 0.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import onnx_ir as ir
 from fewbit.core.plan import NodePlan
 from fewbit.errors import PlanError
 from fewbit.graph.facts import weight_axis
-from fewbit.graph.model import Array, Model, const, dims, is_const
+from fewbit.graph.model import Array, Model, attr, const, dims, is_const
 from fewbit.graph.rewrite import BIAS_KEY
 
 
@@ -22,7 +24,7 @@ def bias_place(node: ir.Node) -> tuple[ir.Node, int] | None:
     """The node and the index of its input that hold a layer's bias, or would hold it; None: there is no place."""
     if node.op_type in ("Conv", "ConvTranspose", "Gemm"):
         there = node.inputs[2] if len(node.inputs) > 2 else None
-        return (node, 2) if there is None or is_const(there) else None
+        return (node, 2) if beta(node) and (there is None or _per_channel(node, there)) else None
     if node.op_type != "MatMul":
         return None
     for use in node.outputs[0].uses():
@@ -32,6 +34,19 @@ def bias_place(node: ir.Node) -> tuple[ir.Node, int] | None:
     return None
 
 
+def beta(node: ir.Node) -> float:
+    """What input 2 is multiplied by."""
+    return float(attr(node, "beta", 1.0)) if node.op_type == "Gemm" else 1.0
+
+
+def _per_channel(node: ir.Node, bias: ir.Value) -> bool:
+    """Whether a bias is constant, with one number for each channel or for all; Gemm takes one a row as well."""
+    shape = dims(bias)
+    if not is_const(bias) or shape is None:
+        return False
+    return node.op_type != "Gemm" or (set(shape[:-1]) <= {1} and shape[-1:] in ((), (1,), (_channels(node),)))
+
+
 def sum_of(node: ir.Node) -> ir.Value:
     """The value that holds the layer's sum with its bias, before any activation."""
     place = bias_place(node)
@@ -39,13 +54,15 @@ def sum_of(node: ir.Node) -> ir.Value:
 
 
 def bias_of(node: ir.Node) -> Array | None:
-    """The bias as it is, zeros if there is none yet; None if there is no place for one."""
+    """What is added to the sum, zeros if there is no bias yet; None if there is no place for one."""
     place = bias_place(node)
     if place is None:
         return None
     holder, index = place
     data = const(holder.inputs[index]) if len(holder.inputs) > index else None
-    return data if data is not None else np.zeros(_channels(node), np.float32)
+    if data is None:
+        return np.zeros(_channels(node), np.float32)
+    return data if beta(node) == 1 else data.astype(np.float64) * beta(node)
 
 
 def _channels(node: ir.Node) -> int:
@@ -73,12 +90,14 @@ def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str]) ->
     shift = np.asarray(verdict.bias, np.float64)
     if shift.size != _channels(node):
         raise PlanError(f"layer {node.name!r} has {_channels(node)} channels; the plan holds {shift.size} for its bias")
-    if not np.isfinite(shift.astype(np.float32)).all():
+    with np.errstate(over="ignore"):
+        total = ((old.astype(np.float64) + shift) / beta(node)).astype(np.float32)
+    if not np.isfinite(total).all():
         raise PlanError(f"layer {node.name!r}: the plan holds a bias that float32 cannot hold")
     holder, index = place
     new = len(holder.inputs) <= index or holder.inputs[index] is None
     name = model.fresh(f"{node.name}_bias" if new else str(holder.inputs[index].name), taken)  # type: ignore[union-attr]
-    value = model.add_initializer(name, (old.astype(np.float64) + shift).astype(np.float32))
+    value = model.add_initializer(name, total)
     if len(holder.inputs) <= index:
         holder.resize_inputs(index + 1)
     holder.replace_input_with(index, value)

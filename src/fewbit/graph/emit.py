@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,11 @@ from fewbit.errors import PlanError, unknown
 from fewbit.graph.bias import add_bias
 from fewbit.graph.dynamic_inputs import DynamicWriter, check_weight
 from fewbit.graph.emit_dynamic import emit_dynamic
+from fewbit.graph.emit_packed import emit_packed
 from fewbit.graph.facts import check_finite
 from fewbit.graph.model import Model, const, dims, is_const, is_float
 from fewbit.graph.normalize import raise_opset
-from fewbit.graph.unpack import Unpacking, unpack
+from fewbit.graph.unpack import Unpacking
 
 WIDE_OPSET = 21
 
@@ -51,10 +53,6 @@ class _Emitter:
     dequantized: dict[str, ir.Value] = field(default_factory=dict)
     weights: dict[str, QuantParams] = field(default_factory=dict)
     dynamic: DynamicWriter | None = None
-    stored: dict[str, StoredWeight] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.unpacking = Unpacking(self.model, self.taken)
 
 
 def emit_qdq(model: Model, plan: Plan) -> Model:
@@ -82,6 +80,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
     for name, v in plan.values.items():
         if v.role == "act" and not v.spec.dynamic and name in values and values[name].const_value is None:
             _emit_activation(e, values[name], everybody=name in made_by_integer)
+    stored = emit_packed(Unpacking(out, e.taken), plan, nodes, partial(stored_weight, plan))
     for node in nodes:
         if _dynamic(plan, node):
             _emit_dynamic(e, node)
@@ -89,7 +88,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
             _emit_constants(e, node, verdicts[str(node.name)])
     out.drop_unused()
     out.graph.sort()
-    out.stored = e.stored
+    out.stored = stored
     return out
 
 
@@ -284,8 +283,6 @@ def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, 
     data = const(value)
     assert data is not None
     check_finite(data, str(value.name), str(node.name))
-    if role == "weight" and e.plan.values[key].storage == "packed":
-        return _packed(e, key, value, data)
     if role == "weight":
         params = _beside_bias(weight_params_of(e.plan, key, data), data, _bias_of(node, verdict), node)
     else:
@@ -298,27 +295,6 @@ def _constant(e: _Emitter, key: str, value: ir.Value, role: str, node: ir.Node, 
     e.dequantized[key], e.weights[key] = dq, params
     e.weights[str(dq.name)] = params
     return dq
-
-
-def _packed(e: _Emitter, key: str, value: ir.Value, data: NDArray[Any]) -> ir.Value:
-    """A weight that is unpacked at load; it takes the name of the float one unless somebody still reads that."""
-    if key in e.dequantized:
-        return e.dequantized[key]
-    stored, name = stored_weight(e.plan, key, data), str(value.name)
-    if all(_reads_packed(e.plan, user, i) for user, i in value.uses()) and not value.is_graph_output():
-        value.name = e.model.fresh(f"{name}_float", e.taken)
-        e.taken.discard(name)
-    e.stored[name] = stored
-    e.dequantized[key] = unpack(e.unpacking, name, stored)
-    return e.dequantized[key]
-
-
-def _reads_packed(plan: Plan, node: ir.Node, index: int) -> bool:
-    verdict, value = plan.nodes.get(str(node.name)), node.inputs[index]
-    if verdict is None or not verdict.quantized or _role(verdict, index) != "weight" or value is None:
-        return False
-    key = plan.weight_key(str(value.name), str(node.name))
-    return key is not None and plan.values[key].storage == "packed"
 
 
 def stored_weight(plan: Plan, key: str, weight: NDArray[Any]) -> StoredWeight:

@@ -6,12 +6,16 @@
 
     W · x          W_q as u8 around 128, x as s8: engines are fast at u8 · s8 only
     a · b          a as u8, b as s8
-    one range a row (ACWL)    x as in `dynamic_inputs.by_row`; s / (1 / s_W) instead of s · s_W
+    one range a row (ACWL)    x as in `dynamic_inputs.by_row`
     α, β, transA of Gemm      go into the scale, into the bias, and into a Transpose of the integers
 
 The float output keeps its name. ONNX Runtime merges the chain into one operator for products; for Conv it does not.
-Scales of rows are divided, since its fusion takes Cast · (s · s_W) + b with one s a row for one with a single s, and
-answers with wrong numbers (1.31). LSTM and Gather have files of their own.
+Where that operator answers wrongly (1.31) there is s / (1 / s_W) instead of s · s_W, which it does not know:
+
+    one s a row; W · x; … · vector; a constant behind it of more axes than the product
+
+and one s_W a channel of a W of 3 axes and more is written out for each matrix: it multiplies b as well otherwise.
+LSTM and Gather have files of their own.
 """
 
 from __future__ import annotations
@@ -78,14 +82,21 @@ def _right_weight(node: ir.Node, w: DynamicWriter) -> tuple[ir.Value, Array]:
     key, q, params = w.weight(node, 1)
     turned = node.op_type == "Gemm" and bool(attr(node, "transB", 0))
     scale = params.scale * np.float32(attr(node, "alpha", 1.0) if node.op_type == "Gemm" else 1.0)
+    if scale.ndim and q.ndim > 2 and (_rank(node.inputs[0]) or 0) > 1:
+        scale = np.broadcast_to(scale, (*q.shape[:-2], 1, q.shape[-1]))
     return w.shared(f"{key}_qt" if turned else f"{key}_q", q.T if turned else q), scale
 
 
 def _left_weight(node: ir.Node, w: DynamicWriter) -> tuple[ir.Value, Array]:
-    """W_q + 128 as u8, and its scales as a column."""
+    """W_q + 128 as u8, and its scales as a column; as a row if the product has no columns."""
     key, q, params = w.weight(node, 0)
     middle = (q.astype(np.int16) + int(U8_MIDDLE)).astype(np.uint8)
-    return w.shared(f"{key}_u8", middle), params.scale.reshape(-1, 1) if params.scale.ndim else params.scale
+    column = params.scale.ndim > 0 and _rank(node.inputs[1]) != 1
+    return w.shared(f"{key}_u8", middle), params.scale.reshape(-1, 1) if column else params.scale
+
+
+def _rank(value: ir.Value | None) -> int | None:
+    return len(value.shape) if value is not None and value.shape is not None else None
 
 
 def _integer(node: ir.Node, op: str, inputs: list[ir.Value | None], w: DynamicWriter, **attrs: Any) -> ir.Value:
@@ -96,15 +107,30 @@ def _integer(node: ir.Node, op: str, inputs: list[ir.Value | None], w: DynamicWr
 def _real(node: ir.Node, acc: ir.Value, x: Measured, other: ir.Value | Array, w: DynamicWriter) -> ir.Value:
     """Cast(acc) · (s · s_W); `other`: the scale of the other side, known or measured as well."""
     shape = node.outputs[0].shape
-    if isinstance(other, ir.Value):
+    apart = x.rows or _merged_wrongly(node, other)
+    if isinstance(other, ir.Value) and apart:
+        inverse = w.append(ir.node("Reciprocal", [other]), f"{node.name}_steps", FLOAT, other.shape)
+        scale = ir.node("Div", [x.scale, inverse])
+    elif isinstance(other, ir.Value):
         scale = ir.node("Mul", [x.scale, other])
-    elif x.rows or other.ndim > 1:
+    elif apart:
         scale = ir.node("Div", [x.scale, w.constant(f"{node.name}_steps", _float(1 / (other * x.unit)))])
     else:
         scale = ir.node("Mul", [x.scale, w.constant(f"{node.name}_scales", _float(other * x.unit))])
     cast = w.append(ir.node("Cast", [acc], {"to": FLOAT}), f"{node.name}_cast", FLOAT, shape)
     both = w.append(scale, f"{node.name}_scale", FLOAT, None)
     return w.append(ir.node("Mul", [cast, both]), f"{node.name}_real", FLOAT, shape)
+
+
+def _merged_wrongly(node: ir.Node, scale: ir.Value | Array) -> bool:
+    """Whether ONNX Runtime's one operator for the chain is wrong here; `scale`: of the other side."""
+    (left, right), many = map(_rank, node.inputs[:2]), not isinstance(scale, ir.Value) and scale.ndim > 0
+    if node.op_type == "Conv" or right is None or right < 2 or (many and const(node.inputs[0]) is not None):
+        return True
+    vector = left is None or left < 2
+    behind = [v for user, _ in node.outputs[0].uses() if user.op_type == "Add" for v in user.inputs if const(v) is not None]
+    axes = right - 1 if vector else max(left or 0, right)
+    return (many and vector and right > 2) or any((_rank(v) or 0) > axes for v in behind)
 
 
 def _float(x: Array) -> Array:

@@ -171,6 +171,11 @@ def refuse_quantized(model: Model, what: str) -> None:
             f"{what} is quantized already (it holds {', '.join(found)}); give the float model, "
             "or load it with allow_quantized=True to run, compare or inspect it"
         )
+    refuse_packed(model, what)
+
+
+def refuse_packed(model: Model, what: str) -> None:
+    """Raise AlreadyQuantized if nodes of the model unpack its weights from integers."""
     if PACKED in model.metadata:
         raise AlreadyQuantized(
             f"{what} is quantized already ({model.metadata[PACKED]} of its weights are stored in few bits); give the "

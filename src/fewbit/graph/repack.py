@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fewbit.core.stored import StoredWeight
 from fewbit.graph.container import SUFFIX, write_container
+from fewbit.graph.emit_packed import take_name
 from fewbit.graph.files import save_model
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import PACKED, Model
@@ -39,10 +40,10 @@ def as_floats(model: Model) -> Model:
 
 def _with_initializers(model: Model, data: Callable[[StoredWeight], NDArray[Any]]) -> Model:
     out = model.clone()
-    values = out.values()
+    values, taken = out.values(), out.names()
     for name, stored in out.stored.items():
         value = values[name]
-        value.name = f"{name}.unpacked"
+        value.name = out.fresh(f"{name}.unpacked", taken)
         tensor = ir.Tensor(data(stored), ir.DataType.FLOAT, name=name)
         held = ir.Value(name=name, shape=ir.Shape(stored.q.shape), type=ir.TensorType(ir.DataType.FLOAT))
         held.const_value = tensor
@@ -71,14 +72,12 @@ def filled(model: Model, stored: Mapping[str, StoredWeight]) -> Model:
     taken = model.names()
     w = Unpacking(model, taken)
     for name in stored:
-        old = model.graph.initializers[name]
-        old.name = model.fresh(f"{name}.stand-in", taken)
-        taken.discard(name)
-        kept = stored[name]
-        new = unpack(w, name, kept)
+        old, kept = model.graph.initializers[name], stored[name]
+        new = unpack(w, kept)
         for user, index in list(old.uses()):
             user.replace_input_with(index, new)
-        model.stored[name] = kept
+        take_name(w, new, old)
+        model.stored[str(new.name)] = kept
     model.drop_unused()
     model.graph.sort()
     if model.stored:

@@ -58,12 +58,10 @@ class Unpacking:
             self.shared[key] = self.model.add_initializer(self.model.fresh(name, self.taken), data)
         return self.shared[key]
 
-    def node(self, op: str, inputs: list[ir.Value], name: str = "", **attrs: Any) -> ir.Value:
+    def node(self, op: str, inputs: list[ir.Value], **attrs: Any) -> ir.Value:
         """A node with one output. Names are short and types left to inference: a file has thousands of them."""
-        if not name:
-            self.made += 1
-            name = f"u{self.made}"
-        node = ir.node(op, inputs, attributes=attrs, name=self.model.fresh(name, self.taken))
+        self.made += 1
+        node = ir.node(op, inputs, attributes=attrs, name=self.model.fresh(f"u{self.made}", self.taken))
         node.outputs[0].name = node.name
         self.model.graph.append(node)
         return node.outputs[0]
@@ -77,11 +75,11 @@ class Unpacking:
         return self.constant(np.array(sizes, np.int64))
 
 
-def unpack(w: Unpacking, name: str, stored: StoredWeight) -> ir.Value:
-    """Write one weight; the value that is returned is called `name`, if that is free.
+def unpack(w: Unpacking, stored: StoredWeight) -> ir.Value:
+    """Write one weight, and return its value; names are short, and the caller may give that value another one.
 
     Args:
-        w: where to. name: of the weight. stored: integers and scales; not empty.
+        w: where to. stored: integers and scales; not empty.
     """
     spec, shape = stored.params.spec, stored.q.shape
     q, view, axis = stored.q, shape, 0
@@ -102,12 +100,12 @@ def unpack(w: Unpacking, name: str, stored: StoredWeight) -> ir.Value:
     if stored.offset is not None and stored.offset.any():
         steps.append(("Add", _scales(w, stored.offset.reshape(spread), f"{own}.m")))
     found = _real(w, f"{own}.q", q, stored, view)
-    for i, (op, value) in enumerate(steps):
-        found = w.node(op, [found, value], name if i == len(steps) - 1 and view == shape else "")
+    for op, value in steps:
+        found = w.node(op, [found, value])
     if view != shape:
-        found = w.node("Reshape", [found, w.sizes(*q.shape)], name if q.shape == shape else "")
+        found = w.node("Reshape", [found, w.sizes(*q.shape)])
     if q.shape != shape:
-        found = w.node("Slice", [found, w.sizes(0), w.sizes(shape[axis]), w.sizes(axis)], name)
+        found = w.node("Slice", [found, w.sizes(0), w.sizes(shape[axis]), w.sizes(axis)])
     found.type, found.shape = ir.TensorType(FLOAT), ir.Shape(shape)
     return found
 

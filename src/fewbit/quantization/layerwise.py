@@ -121,11 +121,12 @@ def _moments(
 def _rounded(layer: Linear, x: Array, shape: tuple[int, ...], places: Array, params: QuantParams | None) -> Array:
     """Rows of a rounded input; rounded before they are gathered if that is less work, which changes nothing.
 
-    Except in 1 bit, where the zeros of padding are no numbers to round. Without `params` the input stays as it is.
+    Except in 1 bit, where the zeros of padding are no numbers to round, and where rows are multiples of the input.
+    Without `params` the input stays as it is.
     """
     if params is None:
         return patches(layer, x, shape, places)
-    if params.spec.bits == 1 or x.size < layer.groups * layer.weight.shape[-1] * places.size:
+    if params.spec.bits == 1 or layer.factor != 1 or x.size < layer.groups * layer.weight.shape[-1] * places.size:
         x = np.asarray(x, np.float32)
         return patches(layer, x + rounding_error(params, x), shape, places)
     found = patches(layer, x, shape, places)

@@ -3,7 +3,7 @@
 y[p, o] = Σ_k W[o, k] · x[p, k] + b[o]        p: a sample and a place in it; in groups, each group for itself
 
 Conv (out, in/group, k…)    W[o, (in, k…)], x the patch in front of the kernel, zeros where it is padded
-Gemm, MatMul (in, out)      W[o, in], x the last axis
+Gemm, MatMul (in, out)      W[o, in], x the last axis; of Gemm x is α·A, or α·Aᵀ with transA
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.plan import Plan
-from fewbit.graph.bias import bias_of, bias_place, sum_of
+from fewbit.graph.bias import beta, bias_of, bias_place, sum_of
 from fewbit.graph.model import Array, Model, attr, const, op_name
 
 Floats = NDArray[np.floating[Any]]
@@ -34,6 +34,7 @@ class Linear:
         rounded: whether the integer network rounds the input.
         kernel, strides, dilations, pads, auto_pad: of a Conv, else empty.
         transposed: whether the weight is stored (in, out).
+        turned: whether the first axis of the input is the one that is summed over. factor: of the input.
         shape: of the weight as stored.
     """
 
@@ -47,6 +48,8 @@ class Linear:
     has_bias: bool
     shape: tuple[int, ...]
     transposed: bool = False
+    turned: bool = False
+    factor: float = 1.0
     rounded: bool = True
     kernel: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
@@ -73,13 +76,14 @@ class Linear:
 def linear_layers(model: Model, plan: Plan) -> list[Linear]:
     """The integer layers of a plan that are matrix products with a weight of their own, in graph order.
 
-    Left out: weights that several layers share, ConvTranspose, formats of 1 bit or of more than 8. Layers of which only
-    the weight is integer are among them, see `Linear.rounded`.
+    Left out: weights that several nodes read, weights on the left side or of more than two axes of a matrix product,
+    ConvTranspose, sums with anything that is no constant for each output, formats of 1 bit or of more than 8. Layers of
+    which only the weight is integer are among them, see `Linear.rounded`.
     """
     found = []
     for node in model.nodes:
         verdict = plan.nodes.get(str(node.name))
-        if verdict is None or not verdict.quantized or "weight" not in verdict.roles[:2] or verdict.absorbed_by:
+        if verdict is None or not verdict.quantized or verdict.roles[1:2] != ("weight",) or verdict.absorbed_by:
             continue
         layer = _layer(node, plan)
         if layer is not None:
@@ -90,7 +94,7 @@ def linear_layers(model: Model, plan: Plan) -> list[Linear]:
 def _layer(node: Any, plan: Plan) -> Linear | None:
     op, x, w = op_name(node), node.inputs[0], node.inputs[1]
     key = plan.weight_key(str(w.name), str(node.name))
-    if key is None or op not in ("Conv", "Gemm", "MatMul") or len(w.uses()) != 1:
+    if key is None or op not in ("Conv", "Gemm", "MatMul") or len(w.uses()) != 1 or _adds_more(node):
         return None
     rounded = _rounded(node, plan)
     if not 2 <= plan.values[key].spec.bits <= 8 or rounded is None:
@@ -106,7 +110,9 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
     if op != "Conv":
         transposed = not attr(node, "transB", 0)
         matrix = np.ascontiguousarray(data.T if transposed else data)[None]
-        return Linear(**common, weight=matrix, bias=_vector(bias, matrix.shape[1]), transposed=transposed)
+        turned, factor = (bool(attr(node, "transA", 0)), float(attr(node, "alpha", 1.0))) if op == "Gemm" else (False, 1.0)
+        common |= {"transposed": transposed, "turned": turned, "factor": factor}
+        return Linear(**common, weight=matrix, bias=_vector(bias, matrix.shape[1])) if factor else None
     groups, rank = int(attr(node, "group", 1)), data.ndim - 2
     matrix = data.reshape(groups, data.shape[0] // groups, -1)
     return Linear(
@@ -134,6 +140,11 @@ def _rounded(node: Any, plan: Plan) -> bool | None:
     return True if source is not None and source.calibrated and not source.spec.dynamic else None
 
 
+def _adds_more(node: Any) -> bool:
+    """Whether a layer adds something to its product that is no bias."""
+    return len(node.inputs) > 2 and node.inputs[2] is not None and bias_place(node) is None and beta(node) != 0
+
+
 def _has_bias(node: Any, plan: Plan) -> bool:
     """Whether a layer's bias can be corrected: not if adding it is an integer operator of its own."""
     place = bias_place(node)
@@ -157,7 +168,9 @@ def patches(layer: Linear, x: Floats, shape: tuple[int, ...], places: NDArray[np
         (group, K, places).
     """
     if not layer.kernel:
-        return np.ascontiguousarray(x.reshape(-1, x.shape[-1])[places].T, np.float32)[None]
+        rows = (x.T if layer.turned else x.reshape(-1, x.shape[-1]))[places]
+        rows = rows if layer.factor == 1 else rows * np.float32(layer.factor)
+        return np.ascontiguousarray(rows.T, np.float32)[None]
     size, parts = prod(shape[2:]), []
     for n in range(shape[0]):
         at = np.unravel_index(places[(places >= n * size) & (places < (n + 1) * size)] - n * size, shape[2:])

@@ -28,6 +28,9 @@ Array = NDArray[Any]
 CLOSE = 1e-4
 """Share of the spread that an offset may be off for the sake of being stored in half precision."""
 
+HALF_BITS = 8
+"""Up to this width a step may be off by what float16 rounds away; with 15 bits that would be most of the error."""
+
 MOST = 10.0
 """Gains of this much and more are not believed."""
 
@@ -64,7 +67,7 @@ def gain_and_offset(w: Array, rounded: Array, params: QuantParams) -> tuple[NDAr
     (mean, std), (mean_q, std_q) = (_moments(x, others) for x in (w, rounded))
     raw = std / np.where(std_q > 0, std_q, 1)
     gain = np.asarray(np.where((std_q > 0) & (raw > 0) & (raw < MOST), raw, 1.0), np.float32)
-    if params.spec.granularity == "tensor":
+    if params.spec.granularity == "tensor" or params.spec.bits > HALF_BITS:
         return gain, np.asarray(mean - mean_q * gain, np.float32)
     gain = _short(gain, params.scale)
     offset = np.asarray(mean - mean_q * gain, np.float32)
@@ -76,11 +79,12 @@ def gain_and_offset(w: Array, rounded: Array, params: QuantParams) -> tuple[NDAr
 def _short(gain: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
     """Gains close by that make step = scale · gain a number that float16 holds: it is stored in half the room.
 
-    Not each float16 is the rounded product of a scale and some float32; then one of its neighbours is.
+    Not each float16 is the rounded product of a scale and some float32; then one of its neighbours is. Steps that are
+    too large for float16 stay as they are.
     """
     with np.errstate(over="ignore"):
         wish = half_up(scale * gain).astype(np.float16)
-    found, done = gain.copy(), np.zeros(gain.shape, bool)
+    found, done = gain.copy(), np.isinf(wish)
     for away in (0, 1, -1, 2, -2, 3, -3, 4, -4):
         step = (wish.view(np.int16) + np.int16(away)).view(np.float16).astype(np.float32)
         near = np.asarray(step / scale, np.float32)

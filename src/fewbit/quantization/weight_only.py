@@ -70,8 +70,9 @@ def _node_plan(model: Model, node: Node, config: QuantConfig, values: dict[str, 
     for place in places:
         value = node.inputs[place.index]
         spec = weight_only_spec(dims(value) or (), place, config, wish)
-        small = _too_small(dims(value) or (), place, spec, config)
-        if small and value.name not in values:
+        small = _too_small(dims(value) or (), place, spec, config) if value.name not in values else ""
+        small = small or _read_in_float(model, value, config)
+        if small:
             told.append(small)
             continue
         reason = f"weight of {node.name}"
@@ -80,6 +81,15 @@ def _node_plan(model: Model, node: Node, config: QuantConfig, values: dict[str, 
     if "weight" not in roles:
         return NodePlan(False, told[0])
     return NodePlan(True, "weights stored in few bits, computed in float", tuple(roles), ("float",) * len(node.outputs))
+
+
+def _read_in_float(model: Model, value: Any, config: QuantConfig) -> str:
+    """Why a weight would have to be there twice; empty if all that read it take it packed."""
+    for use in value.uses():
+        packs = use.node.graph is model.graph and use.idx in {p.index for p in weight_places(use.node)}
+        if not packs or excluded(model, use.node, config):
+            return f"its weight is read by {use.node.name!r} in float as well, and would be stored twice"
+    return "its weight is an output of the network" if value.is_graph_output() else ""
 
 
 def weight_only_spec(shape: tuple[int | None, ...], place: WeightPlace, config: QuantConfig, wish: Wish) -> QuantSpec:

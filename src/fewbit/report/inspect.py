@@ -12,13 +12,14 @@ from fewbit.core.tables import listed, pairs, plain, short, size, table, wrapped
 from fewbit.core.target import Target
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.model import Model, is_const, op_name
+from fewbit.graph.packing import Packing, packing
 from fewbit.quantization.select import select
 from fewbit.report.reasons import Group, Kept, grouped
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One node of the main graph. `weights`: numbers in its constants, shared ones counted at each user."""
+    """One node of the main graph. `weights`: numbers in its constants and packed weights, shared ones at each user."""
 
     name: str
     op: str
@@ -56,8 +57,9 @@ class Inspection:
         name: of its file. inputs, outputs: "name: dtype[shape]". opset: after loading.
         operators: type → count, most frequent first; bodies of If, Loop and Scan included.
         nodes: of the main graph; only these can become integer.
-        parameters: number of weights. nbytes: as stored.
+        parameters: number of weights; packed ones count as what they stand for. nbytes: as stored.
         quantized: integer operators that it holds already.
+        packed: bits → weights that nodes unpack from so many bits a number. unpacking: how many nodes do that.
         notes: what loading could not do. metadata: free text in the file.
         targets: empty for a model that is quantized already.
     """
@@ -71,6 +73,8 @@ class Inspection:
     parameters: int
     nbytes: int
     quantized: tuple[str, ...]
+    packed: Mapping[int, int]
+    unpacking: int
     notes: tuple[str, ...]
     metadata: Mapping[str, str]
     layers: tuple[Layer, ...]
@@ -82,10 +86,10 @@ class Inspection:
         for what, found in (("input", self.inputs), ("output", self.outputs)):
             lines += [(what if i == 0 else "", x) for i, x in enumerate(found)]
         lines += [
-            ("nodes", str(self.nodes)),
+            ("nodes", f"{self.nodes}, {self.unpacking} of them unpack weights" if self.unpacking else str(self.nodes)),
             ("parameters", f"{self.parameters:,}"),
             ("weights", size(self.nbytes)),
-            ("quantized", f"yes: {', '.join(self.quantized)}" if self.quantized else "no"),
+            ("quantized", self._quantized()),
         ]
         parts = [pairs(lines), *(f"note: {n}" for n in self.notes), "", self._operators()]
         if self.targets:
@@ -101,6 +105,14 @@ class Inspection:
         """Everything, as plain dicts."""
         found: dict[str, Any] = plain(self)
         return found
+
+    def _quantized(self) -> str:
+        """What is integer, for people."""
+        counts = (f"{n} weight{'s' if n > 1 else ''} in {_bits(bits)}" for bits, n in self.packed.items())
+        stored = f"stored in few bits, computed in float: {', '.join(counts)}" if self.packed else ""
+        if not self.quantized:
+            return f"yes, weights only, {stored}" if stored else "no"
+        return "; ".join(filter(None, [f"yes: {', '.join(self.quantized)}", stored]))
 
     def _targets(self) -> str:
         rows = [(t.target, f"{t.integer} of {t.nodes}", str(t.core), str(t.smart), t.checked) for t in self.targets]
@@ -126,6 +138,10 @@ class Inspection:
         return table(("<operator", ">count", *(f">{t.target}" for t in self.targets)), rows)
 
 
+def _bits(bits: int) -> str:
+    return f"{bits} bit{'s' if bits > 1 else ''}"
+
+
 def _of(found: tuple[int, int] | None) -> str:
     return f"{found[0]} of {found[1]}" if found else "-"
 
@@ -139,6 +155,7 @@ def inspect(model: Model, fused: Model, targets: Mapping[str, Target]) -> Inspec
         targets: name → target to tell the coverage of.
     """
     counts = model.op_counts()
+    held = packing(model)
     quantized = tuple(sorted({op.rsplit(".", 1)[-1] for op in counts} & QUANTIZED_OPS))
     return Inspection(
         name=model.path.name if model.path else "",
@@ -147,13 +164,15 @@ def inspect(model: Model, fused: Model, targets: Mapping[str, Target]) -> Inspec
         opset=model.opset,
         operators=dict(sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))),
         nodes=len(model.nodes),
-        parameters=model.parameters,
+        parameters=held.parameters,
         nbytes=model.nbytes,
         quantized=quantized,
+        packed=held.bits,
+        unpacking=held.nodes,
         notes=tuple(model.notes),
         metadata=dict(model.metadata),
-        layers=tuple(_layer(n) for n in model.nodes),
-        targets=() if quantized else tuple(coverage(fused, t) for t in targets.values()),
+        layers=tuple(_layer(n, held) for n in model.nodes),
+        targets=() if quantized or held.weights else tuple(coverage(fused, t) for t in targets.values()),
     )
 
 
@@ -176,7 +195,8 @@ def coverage(model: Model, target: Target) -> Coverage:
     )
 
 
-def _layer(node: Any) -> Layer:
+def _layer(node: Any, held: Packing) -> Layer:
     consts = [v.const_value for v in node.inputs if v is not None and is_const(v)]
     weights = sum(int(c.size) for c in consts)
+    weights += sum(held.weights.get(str(v.name), 0) for v in node.inputs if v is not None)
     return Layer(str(node.name), op_name(node), weights, tuple(str(v.name) for v in node.outputs))
