@@ -43,6 +43,10 @@ def test_an_unknown_name_is_shown_without_quotes_around_the_sentence():
         (unknown("layer", "con1", ["conv1", "fc"]), "unknown layer 'con1'; did you mean 'conv1'? (allowed: conv1, fc)"),
         (unknown("layer", "zzz", ["conv1", "fc"]), "unknown layer 'zzz' (allowed: conv1, fc)"),
         (unknown("layer", "zzz", []), "unknown layer 'zzz' (there are none)"),
+        (
+            unknown("key", "abd", [*map(str, range(40)), "abc"], hint="Look"),
+            "unknown key 'abd'; did you mean 'abc'? Look",
+        ),
         (unknown("key", 3, ["a"], hint="Look there"), "unknown key '3' (allowed: a). Look there"),
         (unknown("x", "ab1", ["ab2", "ab3"]), "unknown x 'ab1'; did you mean 'ab3' or 'ab2'? (allowed: ab2, ab3)"),
         (

@@ -58,6 +58,31 @@ def test_a_config_quantizes(cli: Cli, place: Path) -> None:
     assert found["files"] == ["out.onnx", "out.plan.json"] and found["report"]["layers"] == 28
 
 
+def test_an_ending_is_not_doubled(cli: Cli, place: Path) -> None:
+    for name in ("o1.fewbit", "o1.onnx", "o1"):
+        words = ["--fmk", "ONNX", "--modelFile", "net.onnx", "--outputFile", name, "--configFile", "weight_mixed.cfg"]
+        found = json.loads(cli("convert", *words, "--json", "--quiet").out)
+        assert found["files"] == ["o1.onnx", "o1.fewbit", "o1.plan.json"]
+
+
+def test_a_folder_that_is_not_there_is_told_with_its_key(cli: Cli, place: Path) -> None:
+    for text, said in (
+        ("image:nosuchdir", "own.cfg: calibrate_path in [data_preprocess_param] is 'nosuchdir' for input 'image'"),
+        ("imag:pictures", "unknown input name 'imag'; did you mean 'image'?"),
+    ):
+        Path("own.cfg").write_text(Path("full.cfg").read_text().replace("image:pictures", text))
+        for words in (("convert", *MUST, "--configFile"), ("quantize", "net.onnx", "-o", "out.onnx", "--config")):
+            done = cli(*words, "own.cfg", "--quiet")
+            assert done.code == 2 and said in done.err.replace("\n", " "), done.err
+
+
+def test_fewbits_own_config_is_for_another_verb(cli: Cli, place: Path) -> None:
+    Path("own.toml").write_text("[quantize]\nbit_num = 8\n")
+    done = cli("convert", *MUST, "--configFile", "own.toml")
+    assert done.code == 2 and "own.toml is fewbit's own config, with [quantize]" in done.err
+    assert "hand it to: fewbit quantize --config own.toml" in done.err
+
+
 def test_quiet_says_warnings_only(cli: Cli, place: Path) -> None:
     done = cli("convert", *MUST, "-q", "--optimize", "none")
     assert (done.out, done.err.count("warning: optimize is ignored")) == ("", 1)

@@ -47,6 +47,29 @@ def test_plain_onnx_comes_out(cli: Cli, coded: Path, name: str) -> None:
     assert cli("expand", name, "-o", "out.onnx", "--quiet").said == ""
 
 
+def test_what_is_there_is_counted_as_it_is_meant(cli: Cli, coded: Path) -> None:
+    for name in ("net.onnx", "net.fewbit"):
+        done = cli("inspect", name)
+        assert (
+            "parameters  1,792\n" in done.out
+            and "quantized   yes, weights only: 1 in 5 bits; computed in float\n" in done.out
+        )
+        assert "of them unpack weights\n" in done.out and "can become integer" not in done.out
+        found = json.loads(cli("inspect", name, "--json").out)
+        assert (found["packed"], found["parameters"], found["targets"]) == ({"5": 1}, 1792, [])
+        assert next(n["weights"] for n in found["layers"] if n["op"] == "Conv") == 64 * 28
+    assert json.loads(cli("expand", "net.fewbit", "-o", "out.onnx", "--json").out)["parameters"] == 64 * 28
+
+
+def test_a_float_network_has_nothing_to_expand(cli: Cli, coded: Path) -> None:
+    from tests.models import conv_relu
+
+    onnx.save(conv_relu(), "float.onnx")
+    done = cli("expand", "float.onnx", "-o", "out.onnx")
+    assert done.code == 2 and "float.onnx holds no packed weights, so there is nothing to expand" in done.err
+    assert not Path("out.onnx").exists()
+
+
 def test_what_cannot_be_expanded(cli: Cli, coded: Path) -> None:
     assert "the output out.bin must end in .onnx" in cli("expand", "net.fewbit", "-o", "out.bin").err
     data = bytearray(Path("net.fewbit").read_bytes())

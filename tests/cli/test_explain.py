@@ -167,6 +167,8 @@ def test_nothing_to_propose_is_nothing_to_measure(case: Path, asked: list[Any], 
     debug(case, tmp_path / "d", **{**FULL, "exclude_layers": ("cat", "last")})
     found = explain(tmp_path / "d", case / "net.onnx", case / "data.npz")
     assert found.proposal == () and found.gain is None and not asked
+    why = "nothing is proposed" if found.findings else "no layer stands out"
+    assert found.notes[-1] == f"the data was not used: {why}, so there is nothing to try and to measure"
 
 
 def test_a_folder_of_another_tool_has_no_plan(case: Path, asked: list[Any], tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def test_buffer_of_another_size(tmp_path):
 
 
 def test_buffers_for_a_free_shape(tmp_path):
-    with pytest.raises(DataError, match="raw buffers, which do not say their shape, and neither does input 'x'"):
+    with pytest.raises(
+        DataError,
+        match=r"not say their shape, and neither does input 'x'.*; fix .* --input-shapes, input_shapes= or",
+    ):
         open_data(buffers(tmp_path, rows(2)), [tensor("x", "N", "T")])
 
 

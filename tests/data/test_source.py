@@ -10,7 +10,7 @@ import pytest
 from fewbit.config import DataConfig
 from fewbit.data import open_data
 from fewbit.errors import ConfigError, DataError, EmptyData, UnknownName, UsageError
-from tests.data.helpers import PAIR, VECTOR, fed, rows
+from tests.data.helpers import PAIR, VECTOR, fed, rows, tensor
 
 X = rows(4, 3)
 
@@ -126,6 +126,20 @@ FUNCTIONS = [
 def test_functions_that_do_not_serve(text, kind, message, module):
     with pytest.raises(kind, match=message):
         list(open_data(text, VECTOR))
+
+
+def test_a_mistyped_input_is_no_module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bins").mkdir()
+    inputs = [tensor("image", "N", 3)]
+    with pytest.raises(UnknownName, match=r"unknown input name 'imag'; did you mean 'image'\?.*It is in 'imag:bins'"):
+        open_data("imag:bins", inputs)
+    with pytest.raises(
+        UsageError, match=r"no module 'imag', neither in .* installed; nor is 'imag' an input: there is 'image'"
+    ):
+        open_data("imag:none", inputs)
+    (tmp_path / "bins.py").write_text("def bins():\n    return [[0.0, 1.0, 2.0]]\n")
+    assert len(list(open_data("bins:bins", inputs))) == 1  # a function, though there is a folder of its name
 
 
 @pytest.mark.parametrize("text", ["nowhere", "no/where", "nowhere.npz", "./photos:old"])

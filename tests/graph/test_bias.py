@@ -26,6 +26,9 @@ PLACES = {  # layer, text, weights, what is there; of a convolution only the rig
     "ConvTranspose": ("y", "ConvTranspose(x, w, b)", {"w": (3, 5, 1, 1), "b": B5}, B5),
     "ConvTranspose, groups": ("y", "ConvTranspose<group=3>(x, w)", {"w": (3, 2, 1, 1)}, np.zeros(6)),
     "Gemm": ("y", "Gemm(x, w, b)", {"w": (4, 5), "b": B5}, B5),
+    "Gemm, beta": ("y", "Gemm<beta=0.25>(x, w, b)", {"w": (4, 5), "b": B5}, B5 / 4),
+    "Gemm, beta, without": ("y", "Gemm<beta=4.0>(x, w)", {"w": (4, 5)}, 0 * B5),
+    "Gemm, a row": ("y", "Gemm(x, w, b)", {"w": (4, 5), "b": B5[None]}, B5[None]),
     "Gemm transposed, without": ("y", "Gemm<transB=1>(x, w)", {"w": (5, 4)}, 0 * B5),
     "MatMul, marked": ("p", "Add(p, b)", {"w": (4, 5), "b": B5}, B5),
     "MatMul, other side": ("p", "Add(b, p)", {"w": (4, 5), "b": ROW}, ROW),
@@ -62,8 +65,9 @@ def test_what_is_added_is_added_to_the_sum(name: str) -> None:
     shift = np.linspace(-2, 3, PLACES[name][3].size)
     verdict = replace(plan.nodes[str(node.name)], bias=tuple(shift.tolist()))
     after = add_bias(copy, found, verdict, copy.names())
-    assert "bias" in after.roles or name.startswith("MatMul")
-    assert len(after.roles) == len(found.inputs)
+    if plan.nodes[str(node.name)].quantized:  # others have no roles
+        assert "bias" in after.roles or name.startswith("MatMul")
+        assert len(after.roles) == len(found.inputs)
     axis = 1 if before.ndim == 4 else -1
     along = np.moveaxis(run_plain(copy, fed)[0] - before, axis, -1)
     np.testing.assert_allclose(along, np.broadcast_to(shift, along.shape), atol=1e-5)
@@ -97,6 +101,10 @@ NO_PLACE = {
     "MatMul alone": "(float[2,3,4] x) => (float[2,3,5] y) { y = MatMul(x, w) }",
     "a product that is an output": "(float[2,3,4] x) => (float[2,3,5] p, float[2,3,5] y) "
     "{ p = MatMul(x, w) y = Add(p, b) }",
+    "one number a row": "(float[2,4] x) => (float[2,5] y) { y = Gemm(x, w, c) }",
+    "one number a row, square": "(float[5,4] x) => (float[5,5] y) { y = Gemm(x, w, c5) }",
+    "a number for each": "(float[2,4] x) => (float[2,5] y) { y = Gemm(x, w, m) }",
+    "it does not count": "(float[2,4] x) => (float[2,5] y) { y = Gemm<beta=0.0>(x, w, b) }",
     "computed": "(float[2,4] x, float[5] b) => (float[2,5] y) { y = Gemm(x, w, b) }",
 }
 
@@ -104,7 +112,8 @@ NO_PLACE = {
 @pytest.mark.parametrize("name", NO_PLACE)
 def test_some_have_none(name: str) -> None:
     text = NO_PLACE[name]
-    model = net(text, w=(4, 5), **({"b": B5} if "Add(p, b)" in text else {}))
+    biases = {"c": (2, 1), "c5": (5, 1), "m": (2, 5)} | ({} if "float[5] b" in text else {"b": B5})
+    model = net(text, w=(4, 5), **{k: v for k, v in biases.items() if f", {k})" in text})
     model = fuse(model)
     layer = next(n for n in model.nodes if n.op_type in ("MatMul", "Gemm"))
     assert bias_place(layer) is None and bias_of(layer) is None and sum_of(layer) is layer.outputs[0]
@@ -116,6 +125,13 @@ def test_some_have_none(name: str) -> None:
 def test_other_operators_have_none() -> None:
     model = net("(float[2,4] x) => (float[2,4] y) { y = Add(x, b) }", b=(4,))
     assert bias_place(model.node("y")) is None
+
+
+def test_a_bias_that_float32_cannot_hold_is_told() -> None:
+    model = net("(float[2,4] x) => (float[2,5] y) { y = Gemm<beta=1e-30>(x, w, b) }", w=(4, 5), b=B5)
+    verdict = replace(plan_for(model).nodes["y"], bias=(1e10,) * 5)
+    with pytest.raises(PlanError, match="layer 'y': the plan holds a bias that float32 cannot hold"):
+        add_bias(model, model.node("y"), verdict, model.names())
 
 
 @pytest.mark.parametrize("count", [1, 4, 6])

@@ -286,6 +286,20 @@ def test_a_weight_of_another_length_and_a_graph_that_is_none_are_refused(tmp_pat
         read_container(rewritten(path, header, [b"", w]))
 
 
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """It would be read as bytes, and no file could be written of it."""
+    path = write(tmp_path, big(), only="w")
+    header, (graph, w, v) = opened(path)
+    message = onnx.ModelProto.FromString(graph)
+    message.metadata_props.add(key="made by", value="someone")
+    message.graph.initializer[0].doc_string = "of the first layer"
+    for text in (b"made by", b"someone", b"of the first layer"):
+        damaged = message.SerializeToString().replace(text, b"\xcc" + text[1:])
+        with pytest.raises(ModelFormatError, match=r"m\.fewbit is corrupt: \w+ b'\\xcc.* in it is not UTF-8"):
+            read_container(rewritten(path, header, [damaged, w, v]))
+    read_container(rewritten(path, header, [message.SerializeToString(), w, v]))
+
+
 def test_data_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, big(), only="w")
     header, (graph, w, v) = opened(path)

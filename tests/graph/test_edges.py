@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from fewbit.errors import FewbitWarning
 from fewbit.graph.edges import cast_ends, integer_inputs, integer_outputs
 from fewbit.graph.float16 import LARGEST, store_half
 from fewbit.graph.layout import inputs_as, outputs_as
@@ -62,10 +63,66 @@ def test_a_network_that_takes_nhwc_is_known() -> None:
     np.testing.assert_array_equal(run(model, x=X)[0], want.transpose(0, 3, 1, 2))
 
 
-def test_channels_tell_the_layout_of_pictures() -> None:
+def test_channels_tell_the_layout_of_pictures_and_that_is_a_guess() -> None:
     model = net("(float[2,5,6,3] x) => (float[2,5,6,3] y) { y = Relu (x) }")
-    assert inputs_as(model, "NHWC") == ["x"] and types(model) == ["Relu"]
-    assert inputs_as(model, "NCHW") == ["x"] and types(model) == ["Transpose", "Relu"]
+    guess = r"no layer tells the layout of input 'x' \(2, 5, 6, 3\); it is taken for NHWC"
+    with pytest.warns(FewbitWarning, match=guess):
+        assert inputs_as(model, "NHWC") == ["x"] and types(model) == ["Relu"]
+    with pytest.warns(FewbitWarning, match=guess):
+        assert inputs_as(model, "NCHW") == ["x"] and types(model) == ["Transpose", "Relu"]
+    model = net("(float[2,3,5,6] x) => (float[2,3,5,6] y) { y = Relu (x) }")
+    assert inputs_as(model, "NCHW") == ["x"] and types(model) == ["Relu"]  # nothing changes: nothing to say
+    with pytest.warns(FewbitWarning, match=r"'x' \(2, 3, 5, 6\); it is taken for NCHW"):
+        assert inputs_as(model, "NHWC") == ["x"] and types(model) == ["Transpose", "Relu"]
+
+
+LAYERS = (
+    *("Conv <pads=[1,1,1,1]> (h, w)", "ConvTranspose (h, w)", "BatchNormalization (h, v, v, v, v)", "LRN <size=3> (h)"),
+    *("MaxPool <kernel_shape=[2,2]> (h)", "GlobalAveragePool (h)", "Transpose <perm=[0,2,3,1]> (h)"),
+)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("before", ["h = Clip (x)", "a = Sub (x, k) b = Relu (a) h = Concat <axis=1> (b, x)", ""])
+def test_layers_tell_the_layout_whatever_the_sizes(layer: str, before: str) -> None:
+    """The last axis looks like the channels of a picture."""
+    channels = 32 if "Concat" in before else 16
+    text = f"{before} y = {layer if before else layer.replace('(h', '(x')}"
+    shapes: dict[str, tuple[int, ...]] = {"w": (channels, channels, 3, 3), "v": (channels,), "k": (1, 16, 1, 1)}
+    used = {k: v for k, v in shapes.items() if f", {k}" in text}
+    model = net(f"(float[1,16,4,4] x) => (float[a,b,c,d] y) {{ {text} }}", **used)
+    x = np.abs(np.random.default_rng(1).standard_normal((1, 16, 4, 4))).astype(np.float32)
+    want, count = run(model, x=x)[0], len(model.nodes)
+    assert inputs_as(model, "NCHW") == ["x"] and len(model.nodes) == count
+    assert inputs_as(model, "NHWC") == ["x"] and len(model.nodes) == count + 1
+    np.testing.assert_array_equal(run(model, x=x.transpose(0, 2, 3, 1))[0], want)
+
+
+def test_a_transpose_behind_the_scaling_of_pixels_tells_too() -> None:
+    text = (
+        "(float[2,5,6,7] x) => (float[2,5,6,7] y) "
+        "{ s = Mul (x, k) t = Transpose <perm=[0,3,1,2]> (s) r = Abs (t) "
+        "u = Transpose <perm=[0,2,3,1]> (r) y = Relu (u) }"
+    )
+    model = net(text, k=(1,))
+    assert inputs_as(model, "NHWC") == ["x"] and outputs_as(model, "NHWC") == ["y"] and len(model.nodes) == 5
+
+
+def test_an_input_that_is_an_output_keeps_its_layout() -> None:
+    model = net(CONV, w=(4, 3, 3, 3))
+    model.graph.outputs.append(model.graph.inputs[0])
+    with pytest.warns(FewbitWarning, match="input 'x' is an output as well; it stays NCHW"):
+        assert inputs_as(model, "NHWC") == ["x"]
+    assert inputs_as(model, "NCHW") == ["x"] and outputs_as(model, "NHWC") == ["y"]
+    assert [str(o) for o in model.outputs] == ["y: float32[2, 5, 6, 4]", "x: float32[2, 3, 5, 6]"]
+
+
+def test_an_output_that_is_listed_twice_stays_one() -> None:
+    for change in (lambda m: outputs_as(m, "NHWC"), lambda m: cast_ends(m, "float16", inputs=False)):
+        model = conv()
+        model.graph.outputs.append(model.graph.outputs[0])
+        assert change(model) == ["y"]
+        assert [o.name for o in model.outputs] == ["y", "y"]
 
 
 def test_other_ranks_are_left_alone() -> None:

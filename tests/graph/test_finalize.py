@@ -8,7 +8,7 @@ from fewbit.errors import UnsupportedModel
 from fewbit.graph import normalize
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.files import to_bytes
-from fewbit.graph.finalize import cancel_pairs, finalize, keep_apart
+from fewbit.graph.finalize import cancel_pairs, finalize, keep_apart, sum_behind
 from tests.models import conv_relu, feeds_for, info, load, matmul, node, plan_for, proto, run
 
 
@@ -110,3 +110,23 @@ def test_a_layer_that_stays_float_is_kept_apart_from_the_q_behind_it_under_a_new
     onnx.checker.check_model(onnx.load_from_string(to_bytes(model)))
     feeds = feeds_for(model)
     np.testing.assert_array_equal(run(model, feeds)["p_apart"], run(made, feeds)["p_apart"])
+
+
+def test_only_what_is_added_to_products_of_dequantized_values_becomes_a_sum():
+    nodes = [
+        node("QuantizeLinear", "x s z", "a", "q"),
+        node("DequantizeLinear", "a s z", "b", "dq"),
+        node("MatMul", "b w", "m", "product"),
+        node("Add", "c m", "n", "bias"),
+        node("Add", "n b", "o", "residual"),
+        node("MatMul", "o w", "p", "float_product"),
+        node("Add", "p c", "y", "float_bias"),
+    ]
+    weights = {"s": np.float32(0.5), "z": np.uint8(3), "w": np.eye(4, dtype=np.float32), "c": np.float32([1, 2, 3, 4])}
+    made = proto(nodes, [info("x", [3, 4])], [info("y", [3, 4])], weights)
+    model = load(made)
+    assert sum_behind(model) == 1
+    assert [n.op_type for n in model.nodes if n.op_type in ("Sum", "Add")] == ["Sum", "Add", "Add"]
+    onnx.checker.check_model(onnx.load_from_string(to_bytes(model)))
+    feeds = feeds_for(model)
+    np.testing.assert_array_equal(run(model, feeds)["y"], run(made, feeds)["y"])

@@ -20,7 +20,7 @@ from fewbit.mindspore import (
     to_settings,
 )
 from fewbit.mindspore.flags import NAMES
-from fewbit.mindspore.ini import read_text
+from fewbit.mindspore.ini import read_text, read_toml
 from fewbit.mindspore.keys import IDLE, OPEN, SECTIONS, SETTINGS, TABLE
 from tests.models import TARGET
 
@@ -87,7 +87,6 @@ def data(field: str) -> Callable[[MindSporeSettings], object]:
 EFFECTS: dict[tuple[str, str], tuple[Callable[[MindSporeSettings], object], dict[str, object]]] = {
     (COMMON, "bit_num"): (quant("bit_num"), {"8": 8}),
     (COMMON, "min_quant_weight_size"): (quant("min_quant_weight_size"), {"0": 0, "100": 101}),
-    (COMMON, "min_quant_weight_channel"): (quant("min_quant_weight_channel"), {"0": 0, "4": 5}),
     (COMMON, "skip_quant_node"): (quant("exclude_layers"), {"a/b, c:0": ("a/b", "c:0"), "d": ("d",)}),
     (COMMON, "debug_info_save_path"): (quant("debug_info_save_path"), {"some/folder": "some/folder"}),
     (COMMON, "enable_encode"): (lambda found: found.encode, {"true": True, "false": False}),
@@ -117,7 +116,7 @@ EFFECTS: dict[tuple[str, str], tuple[Callable[[MindSporeSettings], object], dict
     (DATA, "resize_method"): (data("resize_method"), {"LINEAR": "LINEAR", "NEAREST": "NEAREST", "CUBIC": "CUBIC"}),
 }  # fmt: skip
 PAIRS = {(DATA, f"{word}_{side}") for word in ("resize", "center_crop") for side in ("width", "height")}
-APART = {(COMMON, "quant_type"), (MIXED, "use_cv_data"), *PAIRS}
+APART = {(COMMON, "quant_type"), (COMMON, "min_quant_weight_channel"), (MIXED, "use_cv_data"), *PAIRS}
 """Keys with tests of their own below."""
 
 
@@ -280,7 +279,7 @@ def test_a_number_of_any_length_is_refused() -> None:
         ("[comon_quant_param]", "unknown section in x.cfg: 'comon_quant_param'; did you mean 'common_quant_param'"),
         ("[encode]\nx=1", "encoding is switched by enable_encode in [common_quant_param]"),
         ("[ascend_quant]", "Ascend is target_device=ASCEND in [full_quant_param]"),
-        ("[quantize]\nbit_num=8", "do not go together in a file"),
+        (f"[{COMMON}]\n[quantize]\nbit_num=8", "do not go together in a file"),
         (f"[{COMMON}]\nbitnum=8", "unknown key in x.cfg, [common_quant_param]: 'bitnum'; did you mean 'bit_num'"),
         (f"[{COMMON}]\ninit_scale=0.1", "It belongs into [mixed_bit_weight_quant_param]"),
         (f"[{DATA}]\nper_channel=true", "It belongs into [weight_quant_param] or [full_quant_param]"),
@@ -305,11 +304,29 @@ def test_unknown_names_offer_the_nearest(text: str, said: str) -> None:
         (TYPE_OF[MIXED], WEIGHT, "per_channel", "false", "mixed bit has one step for each weight"),
         (TYPE_OF[MIXED], MIXED, "use_cv_data", "true", "auto_tune is false"),
         (IS["dynamic"], COMMON, "min_quant_weight_channel", "4", "it is about convolutions, which stay float"),
+        (IS["full"], COMMON, "min_quant_weight_channel", "16", "it is about weights that are stored in few bits"),
     ],
 )
 def test_what_is_not_used_is_told(common: str, section: str, key: str, value: str, why: str) -> None:
     text = f"{common}\n{key}={value}" if section == COMMON else f"{common}\n[{section}]\n{key}={value}"
     assert read(f"[{COMMON}]\n{text}").warnings == (f"x.cfg: {key} in [{section}] is not used: {why}",)
+
+
+def test_channels_count_for_weights_only() -> None:
+    for kind, given, want in (("weight", 0, 0), ("weight", 4, 5), ("full", 16, 0), ("dynamic", 16, 0)):
+        found = read(f"[{COMMON}]\n{IS[kind]}\nmin_quant_weight_channel={given}").quant
+        assert found is not None and found.min_quant_weight_channel == want
+
+
+def test_what_is_told_of_a_section_is_one_sentence() -> None:
+    text = f"[{COMMON}]\n{IS['full']}\n[{MIXED}]\ninit_scale=0.1\nauto_tune=true\nmax_iterations=50"
+    assert read(text).warnings == (
+        f"x.cfg: init_scale, auto_tune and max_iterations in [{MIXED}] are not used: quant_type is FULL_QUANT",
+    )
+    found = read("[registry]\nplugin_path=a\nfusion_blacklists=b\n[ascend_context]\ndevice_id=1").warnings
+    assert [w.split(": ")[1] for w in found] == [
+        "plugin_path and fusion_blacklists in [registry] are ignored", "device_id in [ascend_context] is ignored",
+    ]  # fmt: skip
 
 
 def test_pictures_of_the_converter() -> None:
@@ -328,8 +345,10 @@ def test_buffers_are_fed_as_they_are() -> None:
     text = f"[{DATA}]\n{CALIBRATED.replace('IMAGE', 'BIN')}\nimage_to_format=GRAY\nnormalize_mean=[1]"
     found = read(f"[{COMMON}]\n{IS['full']}\n{text}")
     assert found.data == DataConfig()
-    assert [w.split(" in ")[0] for w in found.warnings] == ["x.cfg: image_to_format", "x.cfg: normalize_mean"]
-    assert "input_type is BIN, and buffers are fed as they are" in found.warnings[0]
+    assert found.warnings == (
+        f"x.cfg: image_to_format and normalize_mean in [{DATA}] are not used: "
+        "input_type is BIN, and buffers are fed as they are",
+    )
 
 
 def test_folders_are_compared_with_what_is_said(tmp_path: Path) -> None:
@@ -403,11 +422,70 @@ def test_either_kind_of_file_gives_tables(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_data_that_a_file_names(tmp_path: Path) -> None:
+def test_the_data_that_a_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as e:
+        data_named(GOLDEN / "full.cfg")
+    assert (
+        f"full.cfg: calibrate_path in [{DATA}] is 'pictures' for input 'image'; there is no such folder in {tmp_path}, "
+        "where relative paths start"
+    ) in str(e.value)
+    (tmp_path / "pictures").mkdir()
     (tmp_path / "own.toml").write_text("[quantize]\n")
     named = [data_named(c) for c in (GOLDEN / "full.cfg", str(GOLDEN / "full.toml"), GOLDEN / "dynamic.cfg")]
     assert named == ["image:pictures", "image:pictures", None]
     assert [data_named(c) for c in (tmp_path / "own.toml", None, QuantConfig(), {"bit_num": 8})] == [None] * 4
+
+
+def test_fewbits_own_config_is_no_config_of_the_converter() -> None:
+    said = "is fewbit's own config, with [quantize], and no config of the converter; "
+    text = "[quantize]\nbit_num = 8"
+    for make, name, advice in (
+        (read_toml, "own.toml", "hand it to: fewbit quantize --config own.toml"),
+        (read_text, "own.cfg", "name it .toml, and hand it to: fewbit quantize --config own.toml"),
+    ):
+        with pytest.raises(ConfigError) as e:
+            make(text, name)
+        assert f"{name} {said}{advice}" == str(e.value)
+    with pytest.raises(ConfigError, match="own config"):
+        read_toml(text + "\n[quantize.overrides.a]\nbit_num = 4", "own.toml")
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "said"),
+    [
+        (COMMON, 'bit_num = "4"', 'x.toml: bit_num is "4"; it must be a whole number, without quotes'),
+        (COMMON, "bit_num = true", "x.toml: bit_num is true; it must be a whole number"),
+        (COMMON, "bit_num = 4.0", "x.toml: bit_num is 4.0; it must be a whole number"),
+        (COMMON, 'enable_encode = "true"', 'enable_encode is "true"; it must be true or false, without quotes'),
+        (COMMON, "quant_type = 8", "quant_type is 8; it must be a word in quotes"),
+        (COMMON, "skip_quant_node = [1]", "skip_quant_node is [1]; it must be words in quotes, in a list if there are"),
+        (MIXED, 'init_scale = "0.1"', 'init_scale is "0.1"; it must be a number, without quotes'),
+        (DATA, 'normalize_mean = ["1"]', "normalize_mean is ['1']; it must be a list of numbers, without quotes"),
+        ("registry", "disable_fusion = true", "disable_fusion is true; it must be a word in quotes"),
+    ],
+)
+def test_values_in_toml_have_the_type_of_their_key(section: str, line: str, said: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        to_settings(read_toml(f"[{section}]\n{line}", "x.toml"), "x.toml")
+    assert said in str(e.value)
+
+
+def test_values_in_toml() -> None:
+    text = f'[{COMMON}]\nskip_quant_node = ["a", "b"]\nquant_type = "WEIGHT_QUANT"\nbit_num = 0\n'
+    found = to_settings(read_toml(f"{text}[{MIXED}]\ninit_scale = 0.1\nauto_tune = true", "x.toml"), "x.toml").quant
+    assert found is not None
+    assert (found.exclude_layers, found.init_scale, found.auto_tune) == (("a", "b"), 0.1, True)
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [(COMMON, 'quant_type="FULL_QUANT"'), (COMMON, 'bit_num="8"'), (COMMON, 'skip_quant_node=["a", "b"]'),
+     (DATA, 'calibrate_path = "image:pictures"')],
+)  # fmt: skip
+def test_words_in_quotes_are_toml(section: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=r"x.cfg, line 2: .*, in quotes, as TOML has words; leave the quotes out, or"):
+        read(f"[{section}]\n{line}")
 
 
 def test_warnings_are_given(recwarn: pytest.WarningsRecorder) -> None:

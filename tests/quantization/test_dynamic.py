@@ -75,9 +75,9 @@ def test_words_that_contradict_are_refused(words: dict[str, Any], message: str) 
 def test_small_weights_can_be_left_out() -> None:
     assert plan(table()).nodes["layer"].quantized
     kept = plan(table(), min_quant_weight_size=700 * 96 + 1).nodes["layer"]
-    assert "67200 elements, fewer than min_quant_weight_size 67201" in kept.reason
+    assert "67200 elements; 67200 or fewer stay float (min_quant_weight_size)" in kept.reason
     assert (
-        "384 channels, fewer than min_quant_weight_channel 385"
+        "384 channels; 384 or fewer stay float (min_quant_weight_channel)"
         in plan(product(), min_quant_weight_channel=385).nodes["layer"].reason
     )
     assert plan(table(), exclude_operators=["Gather"]).nodes["layer"].reason == "excluded by exclude_operators 'Gather'"
@@ -88,7 +88,7 @@ def test_a_left_weight_counts_its_own_channels() -> None:
                  {"w": weight(300, 256)})  # fmt: skip
     model = load(made)
     assert plan(model, min_quant_weight_channel=300).nodes["layer"].quantized
-    assert "300 channels, fewer" in plan(model, min_quant_weight_channel=301).nodes["layer"].reason
+    assert "300 channels; 300 or fewer" in plan(model, min_quant_weight_channel=301).nodes["layer"].reason
 
 
 def test_attention_of_unknown_length_stays_float_unless_asked() -> None:

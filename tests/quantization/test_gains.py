@@ -104,7 +104,7 @@ def test_a_weight_with_an_entry_of_its_own_for_one_node() -> None:
     values = {**plan.values, "w@MatMul:y": plan.values["w"]}
     plan = Plan(values, plan.nodes)
     assert list(weights_of(model, plan)) == ["w", "w@MatMul:y"] and layers_of(model, plan) == []
-    own = own_weights(model, plan)
-    own.set_weight("w@MatMul:y", np.zeros((40, 40), np.float32))
+    own, names = own_weights(model, plan)
+    own.set_weight(names["w@MatMul:y"], np.zeros((40, 40), np.float32))
     x = {"x": normal(2, 40)}
     assert not run(own, x)["y"].any() and run(own.with_outputs(["a"]), x)["a"].any()

@@ -10,12 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewbit.config import QuantConfig
+from fewbit.core.params import QuantParams
 from fewbit.core.plan import Plan
+from fewbit.core.spec import QuantSpec
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
+from fewbit.quantization.layerwise import _rounded
 from fewbit.quantization.linear import Linear, choose, count, linear_layers, patches, sums
+from fewbit.quantization.weight_only import make_weight_plan
 from tests.graph.nets import net, run_reference
-from tests.models import concat, conv_relu, depthwise, feeds_for, info, load, node, plan_for, proto, run, tied
+from tests.models import TARGET, concat, conv_relu, depthwise, feeds_for, info, load, node, plan_for, proto, run, tied
 
 CONVOLUTIONS = {  # shape of x, shape of w, attributes
     "1-D": ((2, 3, 11), (4, 3, 3), "strides=[2], pads=[1,0]"),
@@ -90,6 +95,73 @@ def test_so_are_gemm_and_matmul(name: str) -> None:
     layer = check_rows(model, {"x": whole(*shape, seed=2)})
     assert layer.has_bias == ("Gemm" in body) and layer.groups == 1 and layer.kernel == ()
     assert layer.bias.any() == bool(more)
+
+
+GEMMS = {  # attributes, shape of x, of the weight, of the bias
+    "transA": ("transA=1", (40, 9), (40, 30), (30,)),
+    "transA, square": ("transA=1", (40, 40), (40, 30), None),
+    "transA, transB": ("transA=1, transB=1", (40, 9), (30, 40), (1, 30)),
+    "alpha": ("alpha=0.5", (9, 40), (40, 30), (30,)),
+    "alpha, transA": ("alpha=-2.0, transA=1", (40, 9), (40, 30), None),
+    "beta": ("beta=0.25", (9, 40), (40, 30), (30,)),
+    "beta without bias": ("beta=0.25", (9, 40), (40, 30), None),
+    "beta 0": ("beta=0.0", (9, 40), (40, 30), (30,)),
+    "beta 0, a bias of rows": ("beta=0.0", (9, 40), (40, 30), (9, 30)),
+    "one number": ("beta=2.0", (9, 40), (40, 30), ()),
+}
+
+
+def gemm(attributes: str, x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None) -> Model:
+    more = {} if b is None else {"b": whole(*b, seed=1)}
+    text = f"(float[{x[0]},{x[1]}] x) => (float[M,N] y) {{ y = Gemm<{attributes}>(x, w{', b' if more else ''}) }}"
+    return net(text.replace("<>", ""), w=whole(*w), **more)
+
+
+def in_few_bits(model: Model) -> Plan:
+    return make_weight_plan(model, QuantConfig(quant_type="weight", bit_num=4), TARGET)
+
+
+@pytest.mark.parametrize("name", GEMMS)
+def test_gemm_with_any_attributes_is_a_product(name: str) -> None:
+    model = gemm(*GEMMS[name])
+    (layer,) = layers_of(model, in_few_bits(model))
+    feeds = {"x": whole(*GEMMS[name][1], seed=2)}
+    y, every = run(model, feeds)["y"], np.arange(GEMMS[name][1]["transA" in GEMMS[name][0]])
+    assert len(every) == count(layer, y.shape)
+    found = layer.weight @ patches(layer, feeds["x"], y.shape, every) + layer.bias[None, :, None]
+    np.testing.assert_array_equal(found, sums(layer, y, every))
+    assert layer.has_bias == ("beta 0" not in name)
+    some = patches(layer, feeds["x"], y.shape, every[3:5])
+    np.testing.assert_array_equal(some, patches(layer, feeds["x"], y.shape, every)[..., 3:5])
+
+
+OTHERS = {  # what is added differs from row to row; a weight on the left; a product that is always 0
+    "rows": gemm("", (9, 40), (40, 30), (9, 30)),
+    "rows, one each": gemm("", (9, 40), (40, 30), (9, 1)),
+    "square, one each": gemm("", (30, 40), (40, 30), (30, 1)),
+    "alpha 0": gemm("alpha=0.0", (9, 40), (40, 30), None),
+    "computed": net("(float[9,40] x, float[30] b) => (float[9,30] y) { y = Gemm(x, w, b) }", w=(40, 30)),
+    "Conv, computed": net("(float[1,8,5,5] x, float[16] b) => (float[1,16,3,3] y) { y = Conv(x, w, b) }",
+                          w=(16, 8, 3, 3)),
+    "left": net("(float[40,9] x) => (float[30,9] y) { y = MatMul(w, x) }", w=(30, 40)),
+    "left, Gemm": net("(float[40,9] x) => (float[30,9] y) { y = Gemm(w, x) }", w=(30, 40)),
+    "several": net("(float[3,9,40] x) => (float[3,9,30] y) { y = MatMul(x, w) }", w=(3, 40, 30)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_products_that_are_left_out(name: str) -> None:
+    plan = in_few_bits(OTHERS[name])
+    assert plan.nodes["y"].quantized and layers_of(OTHERS[name], plan) == []
+
+
+def test_a_multiple_of_a_rounded_input_is_rounded_before_it_is_multiplied() -> None:
+    model = gemm("alpha=0.25", (64, 40), (40, 30), None)
+    (layer,) = layers_of(model, in_few_bits(model))
+    x, places = np.random.default_rng(0).uniform(0, 255, (64, 40)).astype(np.float32), np.arange(8)
+    params = QuantParams(QuantSpec(8, signed=False), np.float32(1), np.int32(0))
+    found = _rounded(layer, x, (64, 30), places, params)
+    np.testing.assert_array_equal(found[0].T, np.rint(x[:8]) / 4)
 
 
 BIASED = "(float[2,4,6] x) => (float[2,4,5] y) { p = MatMul(x, w) y = Add(b, p) }"

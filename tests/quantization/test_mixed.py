@@ -108,6 +108,25 @@ def test_bits_of_normal_weights_follow_the_error() -> None:
         assert step is not None and step.entropy_bits == pytest.approx(0.255 - np.log2(error), abs=0.03)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e-8, 1e-20, 1e-30])
+def test_tiny_weights_are_rounded_as_finely_as_others(size: float) -> None:
+    w = normal(16, 40)
+    w[3] = 0
+    large, tiny = step_for(w, 0.02), step_for(w * np.float32(size), 0.02)
+    assert large is not None and tiny is not None
+    assert tiny.error == pytest.approx(0.02, rel=0.0101)
+    assert tiny.scale == pytest.approx(large.scale * size, rel=0.02)
+    assert tiny.entropy_bits == pytest.approx(large.entropy_bits, abs=0.05)
+
+
+def test_channels_that_are_tiny_beside_others_do_not_count() -> None:
+    w = normal(16, 40)
+    w[3] *= np.float32(1e-7)
+    without, found = step_for(np.delete(w, 3, 0), 0.02), step_for(w, 0.02)
+    assert without is not None and found is not None
+    assert found.scale == pytest.approx(without.scale, rel=0.05)
+
+
 @pytest.mark.parametrize("number", [0.0, 2.5, -3.0])
 def test_a_constant_weight_is_one_integer(number: float) -> None:
     w = np.full((4, 5), number, np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewbit.config import QuantConfig
-from fewbit.core.params import QuantParams
+from fewbit.core.params import QuantParams, weight_params
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
 from fewbit.graph.emit import stored_weight
@@ -89,3 +89,40 @@ def test_what_was_there_before_is_replaced() -> None:
     plan = planned(model, bit_num=4)
     odd = replace(plan, values={k: replace(v, gain=(3.0,) * 16, offset=(1.0,) * 16) for k, v in plan.values.items()})
     assert spread_and_mean(odd, model) == spread_and_mean(plan, model)
+
+
+@pytest.mark.parametrize("size", [1e5, 1e7, 1e20, 1e30])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_steps_that_float16_does_not_reach_stay_as_good(bits: int, size: float) -> None:
+    w = np.random.default_rng(0).standard_normal((8, 64))
+    lost = []
+    for factor in (1.0, size):
+        model = net("(float[N,8] x) => (float[N,64] y) { y = MatMul(x, w) }", w=(w * factor).astype(np.float32))
+        plan = spread_and_mean(planned(model, bit_num=bits, min_quant_weight_size=1), model)
+        (key,) = plan.values
+        real = stored_weight(plan, key, weight(model, key)).real().astype(np.float64) / factor
+        lost.append(np.linalg.norm(real - w))
+        assert all(0.8 < g < 1.2 for g in plan.values[key].gain)
+    assert lost[1] < 1.1 * lost[0]
+
+
+def test_large_and_small_channels_in_one_weight() -> None:
+    w = (np.random.default_rng(0).standard_normal((64, 16)) * np.geomspace(1e-3, 1e9, 16)).astype(np.float32)
+    params = weight_params(QuantSpec(8, signed=True, symmetric=True, granularity="channel", axis=1), w)
+    gain, _ = gain_and_offset(w, params.fake(w), params)
+    np.testing.assert_allclose(gain, 1, atol=5e-3)
+    step = params.scale * gain
+    small = (step < 65000) & (step > 1e-4)  # below, float16 is coarse
+    assert small.any() and not small.all()
+    np.testing.assert_array_equal(np.float16(step[small]), step[small])
+
+
+@pytest.mark.parametrize("bits", [9, 12, 15])
+def test_wide_formats_lose_nothing_by_short_steps(bits: int) -> None:
+    model = conv()
+    plan = planned(model, bit_num=bits)
+    fixed = spread_and_mean(plan, model)
+    for key in plan.values:
+        w = weight(model, key).astype(np.float64)
+        before, after = (np.linalg.norm(stored_weight(p, key, weight(model, key)).real() - w) for p in (plan, fixed))
+        assert after < 1.02 * before

@@ -8,7 +8,10 @@ import pytest
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.errors import ModelError, UnknownName
+from fewbit.graph.emit import stored_weight
 from fewbit.quantization.plan import make_plan
+from fewbit.quantization.weight_only import make_weight_plan
+from tests.graph.nets import net
 from tests.models import TARGET, info, load, node, proto, weight
 
 
@@ -66,6 +69,19 @@ def test_widths(bits):
     assert {v.spec.bits for v in plan(weight_bit_num=bits).values.values()} == {bits}
 
 
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_one_sided_weights_gain_from_each_bit(bits):
+    """Half of all levels would never be used without a zero point."""
+    w = np.abs(np.random.default_rng(0).standard_normal((64, 48))).astype(np.float32)
+    model = net("(float[N,64] x) => (float[N,48] y) { y = MatMul(x, w) }", w=w)
+    config = QuantConfig(quant_type="weight", bit_num=bits)
+    found = stored_weight(make_weight_plan(model, config, TARGET), "w", w)
+    assert found.params.zero_point.any() == (2 <= bits <= 15)
+    top = float(w.max())
+    levels = 2**bits - 1 if bits < 16 else 2**15 - 1
+    assert np.abs(found.real() - w).max() <= (1.02 * top / levels if bits > 1 else top)
+
+
 def test_overrides_and_exclusions():
     found = plan(bit_num=4, overrides={"matmul": {"bit_num": 8}, "gather": {"granularity": "tensor"}})
     assert found.values["w"].spec.bits == 8
@@ -81,7 +97,7 @@ def test_gates_for_small_weights():
     assert set(plan(min_quant_weight_size=3000).values) == {"table", "w", "lw"}
     found = plan(min_quant_weight_channel=40)
     assert set(found.values) == {"table", "w"}
-    assert "fewer than min_quant_weight_channel 40" in found.nodes["lstm"].reason
+    assert "; 39 or fewer stay float (min_quant_weight_channel)" in found.nodes["lstm"].reason
 
 
 def test_weights_that_are_no_numbers_are_refused():

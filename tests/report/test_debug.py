@@ -30,7 +30,7 @@ from fewbit.graph.files import to_bytes
 from fewbit.graph.model import Model
 from fewbit.quantization.plan import make_plan
 from fewbit.quantization.weight_only import make_weight_plan
-from fewbit.report.debug import write_debug
+from fewbit.report.debug import check_folder, write_debug
 from fewbit.report.debug_stats import at_run_time, change, stats
 from fewbit.report.debug_tables import PARAMS, ROUND, SUMMARY
 from tests.models import concat, conv_relu, feeds_for, load, matmul, plan_for, run
@@ -438,8 +438,14 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     plan = plan_for(network)
     integer = emit_qdq(network, plan)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot make the folder .*file"):
+    with pytest.raises(
+        OutputError, match=r"cannot write debug tables to .*file: it is a file; debug_info_save_path must"
+    ):
         write_debug(network, integer, plan, data(network), Engine, tmp_path / "file")
+    check_folder(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(OutputError, match=r"tables to .*file/below: .*file is a file; debug_info_save_path must name"):
+        check_folder(tmp_path / "file" / "below")
     for words in ({"rounds": 0}, {"memory_limit": 0}):
         with pytest.raises(ConfigError, match="is 0; it must be 1 or more"):
             write_debug(network, integer, plan, data(network), Engine, tmp_path, **words)

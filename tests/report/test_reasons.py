@@ -11,8 +11,8 @@ from fewbit.report.reasons import Group, Kept, general, grouped, kept_float
     [
         ("its input 'a' comes from float", "its input '…' comes from float"),
         ("follows layer1/conv2, which stays float", "follows a layer which stays float"),
-        ("its weight has 12 elements, fewer than min_quant_weight_size 100",
-         "its weight has … elements, fewer than min_quant_weight_size 100"),
+        ("its weight has 12 elements; 99 or fewer stay float (min_quant_weight_size)",
+         "its weight has … elements; 99 or fewer stay float (min_quant_weight_size)"),
         ("excluded by exclude_layers 'conv*'", "excluded by exclude_layers 'conv*'"),
         ("no integer Softmax on onnxruntime", "no integer Softmax on onnxruntime"),
     ],
@@ -36,6 +36,16 @@ def test_groups_come_by_size_then_in_order() -> None:
         Group("no integer Tan on here", {"Tan": 1}, ("t",)),
     ]
     assert str(found[0]) == "2 MaxPool, Relu – its input '…' comes from float: p1, p2, p3"
+
+
+def test_what_is_said_of_one_layer_or_the_same_of_all_stays_whole() -> None:
+    few = "it has 16 channels; 16 or fewer stay float (min_quant_weight_channel)"
+    alone = grouped([Kept("a", "Conv", few)])
+    assert [str(g) for g in alone] == [f"Conv – {few}: a"]
+    (same,) = grouped([Kept("a", "Conv", few), Kept("b", "Conv", few)])
+    assert same.reason == few
+    (unlike,) = grouped([Kept("a", "Conv", few), Kept("b", "Conv", few.replace("16 channels", "8 channels"))])
+    assert unlike.reason.startswith("it has … channels; 16 or fewer")
 
 
 def test_the_plan_tells_what_is_kept() -> None:

@@ -86,7 +86,11 @@ def explain(
     if len(suspects) < len(named):
         strange = listed(name for name in named if name not in known)
         found = replace(found, notes=(*found.notes, f"the network has no layer called {strange}; not measured"))
-    if not suspects or not found.proposal:
+    if not found.proposal:
+        why = "nothing is proposed" if found.findings else "no layer stands out"
+        told = f"the data was not used: {why}, so there is nothing to try and to measure"
+        return replace(found, notes=(*found.notes, told))
+    if not suspects:
         return found
     off: dict[str, Any] = dict.fromkeys((*BUDGETS, "debug_info_save_path"))
     job = _Job(network, as_source(data, network, reading), replace(chosen, **off), samples, threads or cores())

@@ -20,6 +20,7 @@ from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
 from fewbit.report.benchmark import benchmark
 from fewbit.report.compare import compare
+from fewbit.report.quantized import Quantized
 from fewbit.report.sizes import SizeRow, Sizes
 
 FORMS: dict[str, Mapping[str, Any]] = {
@@ -87,6 +88,8 @@ def sizes(
                 files[form] = Path(folder) / f"{form}.{'fewbit' if form == CODED else 'onnx'}"
                 found.save(files[form])
                 made[form] = found
+                if isinstance(found, Quantized) and not any(n.quantized for n in found.plan.nodes.values()):
+                    notes[form] = "no layer became integer: fewbit quantize --dry-run says why"
             except FewbitError as e:
                 notes[form] = str(e)
         rows = [_row(form, made, files, notes, batches, chosen.target, say) for form in ("float", *_others(forms))]
@@ -149,6 +152,7 @@ def _row(
     row = SizeRow(form, size, whole / size)
     if form == CODED:
         return replace(row, note="expands to the network of mixed: fewbit expand")
+    row = replace(row, note=notes.get(form, ""))
     cost = footprint(target, files[form], batches[0].feeds)
     row = replace(row, **asdict(cost))
     if form == "float":

@@ -15,8 +15,9 @@ from fewbit.api.common import Data, Progress, as_source, cores, judging, opener,
 from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned, too_few
 from fewbit.api.weights import mixed, unfitted
 from fewbit.calib import CalibrationCollector
-from fewbit.config import DataConfig, QuantConfig, configure
+from fewbit.config import GROUP, DataConfig, QuantConfig, configure
 from fewbit.core.plan import Plan
+from fewbit.core.tables import listed
 from fewbit.core.target import Target
 from fewbit.data import Batch, DataSource
 from fewbit.engines import random_feeds
@@ -76,12 +77,18 @@ def _tell_of_slow(model: Model, plan: Plan, config: QuantConfig, target: Target)
 
 
 def _tell_of_groups(plan: Plan, config: QuantConfig) -> None:
-    """Warn if group-wise was asked for and most weights could not have it."""
-    weights = [v.spec for v in plan.values.values() if v.role == "weight"]
-    rest = sum(s.granularity != "group" for s in weights)
+    """Warn if group-wise was asked for and some weights could not have it."""
+    weights = {name: v.spec for name, v in plan.values.items() if v.role == "weight"}
+    rest = [name for name, spec in weights.items() if spec.granularity != "group"]
     if config.quantize_granularity == "group-wise" and rest:
+        why = "groups are for MatMul and Gemm only"
+        if config.quant_type == "weight":
+            own = any(o.keys() & {"granularity", "group_size"} for o in config.overrides.values())
+            size = "a group has, or an override says so" if own else f"the {config.group_size or GROUP} of a group"
+            why = f"they sum over fewer inputs than {size}"
         warnings.warn(
-            f"{rest} of {len(weights)} weights are quantized per channel: groups are for MatMul and Gemm only",
+            f"{len(rest)} of {len(weights)} weights {'are' if len(rest) > 1 else 'is'} quantized per channel: {why} "
+            f"({listed(rest)})",
             FewbitWarning,
             stacklevel=3,
         )

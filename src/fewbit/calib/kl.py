@@ -57,7 +57,7 @@ class KlObserver:
         top = seen.absmax
         if top > NOTHING:
             top *= threshold_bins(self.folded(), 1 << max(0, self.spec.bits - 1)) / BINS
-        return (-top if seen.lo < -NOTHING else 0.0), top
+        return (-top if seen.lo < 0 else 0.0), top
 
     def folded(self) -> NDArray[np.int64]:
         """Counts of |x| in 2,048 equal bins up to absmax, without those too small to count."""

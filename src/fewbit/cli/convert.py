@@ -131,19 +131,22 @@ def _converted_facts(done: Converted) -> dict[str, Any]:
 def text_of(model: Model, out: Path) -> str:
     """What was written, for people."""
     from fewbit.core.tables import pairs, size
+    from fewbit.graph.packing import packing
 
     lines = [("input", str(i)) for i in model.inputs] + [("output", str(o)) for o in model.outputs]
-    lines += [("nodes", str(len(model.nodes))), ("parameters", f"{model.parameters:,}, {size(model.nbytes)}")]
+    lines += [("nodes", str(len(model.nodes))), ("parameters", f"{packing(model).parameters:,}, {size(model.nbytes)}")]
     return "\n".join([f"wrote {out}", pairs(lines), *(f"note: {note}" for note in notes_of(model))])
 
 
 def facts_of(model: Model, out: Path) -> dict[str, Any]:
     """The same, as plain data."""
+    from fewbit.graph.packing import packing
+
     ends = {
         kind: [{"name": i.name, "dtype": i.dtype.name, "shape": list(i.shape)} for i in infos]
         for kind, infos in (("inputs", model.inputs), ("outputs", model.outputs))
     }
-    counts = {"nodes": len(model.nodes), "parameters": model.parameters, "bytes": model.nbytes}
+    counts = {"nodes": len(model.nodes), "parameters": packing(model).parameters, "bytes": model.nbytes}
     return {"output": str(out), **ends, **counts, "notes": notes_of(model)}
 
 

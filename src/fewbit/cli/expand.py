@@ -32,12 +32,16 @@ def run(
     unpacked by the engine when it loads the file.
     """
     from fewbit import api
+    from fewbit.graph.container import SUFFIX
+    from fewbit.graph.model import PACKED
     from fewbit.graph.repack import as_floats
 
     out = output_file(output, model)
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"the output {out} must end in .onnx")
     given = api.load(model, allow_quantized=True)
+    if PACKED not in given.metadata and model.suffix.lower() != SUFFIX:
+        raise UsageError(f"{model} holds no packed weights, so there is nothing to expand")
     if float_weights:
         given = as_floats(given)
     given.save(out)

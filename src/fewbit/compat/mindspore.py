@@ -83,15 +83,16 @@ def convert(
     _check_apart(files, modelFile, weightFile, configFile)
     for text in (*told, *(settings.warnings if settings else ())):
         warnings.warn(text, FewbitWarning, stacklevel=2)
+    if settings is not None and settings.quant is not None:
+        _check_data(settings)
     model = load(file, allow_quantized=settings is None or settings.quant is None, input_shapes=read_shapes(inputShape),
                  params=weightFile)  # fmt: skip
     _lay_out(model, given)
     made: Model = model
     if settings is not None and settings.quant is not None:
-        _check_data(settings)
         words = settings.tables()["data"]
         made = quantize(
-            model, settings.calibrate_path, settings.quant, verify=verify, progress=progress, say=say, **words
+            model, settings.data_at_hand(), settings.quant, verify=verify, progress=progress, say=say, **words
         )
     _set_types(made, given)
     if given.get("fp16") == "on":
@@ -114,8 +115,13 @@ def settings_of(configFile: PathLike | None, quantType: str | None, bitNum: str 
 
 
 def outputs_of(outputFile: PathLike, settings: MindSporeSettings | None) -> tuple[Path, ...]:
-    """Files of the network: `small` → `small.onnx`, and `small.fewbit` where weights are entropy-coded."""
+    """Files of the network: `small` → `small.onnx`, and `small.fewbit` where weights are entropy-coded.
+
+    Either ending may be there already.
+    """
     out = Path(outputFile)
+    if out.suffix.lower() == CODED:
+        out = out.with_suffix("")
     out = out if out.suffix.lower() == ".onnx" else out.with_name(f"{out.name}.onnx")
     coded = settings is not None and settings.quant is not None and settings.quant.bit_num == 0 and settings.encode
     return (out, out.with_suffix(CODED)) if coded else (out,)
@@ -144,6 +150,7 @@ def _check_data(settings: MindSporeSettings) -> None:
             f"quant_type FULL_QUANT measures ranges on data; name it in [{DATA}]: calibrate_path, calibrate_size, "
             "input_type"
         )
+    settings.data_at_hand()
 
 
 def _check_apart(files: tuple[Path, ...], *read: PathLike | None) -> None:

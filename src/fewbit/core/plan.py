@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fewbit.core.params import QuantParams, params_from_range
 from fewbit.core.spec import QuantSpec
 from fewbit.core.writing import writing
@@ -33,6 +35,7 @@ VALUE_KEYS = {
 }  # fmt: skip
 WEIGHT_KEYS = ("scale", "nudge", "gain", "offset", "storage")
 NODE_KEYS = {"quantized", "reason", "roles", "outputs", "absorbed_by", "bias"}
+LARGEST, SMALLEST = (float(np.finfo(np.float32).max), float(np.finfo(np.float32).smallest_subnormal))
 KINDS = {str: "a text", bool: "true or false", int: "a whole number", list: "a list"}
 
 
@@ -337,8 +340,8 @@ def _read_value(name: str, found: Any) -> ValuePlan:
         observe=_get(what, found, "observe", bool, True),
         scale=_numbers(what, found, "scale", positive=True),
         nudge=_get(what, found, "nudge", str, ""),
-        gain=_numbers(what, found, "gain", positive=True),
-        offset=_numbers(what, found, "offset"),
+        gain=_singles(what, found, "gain", positive=True),
+        offset=_singles(what, found, "offset"),
         storage=_one_of(what, "storage", found.get("storage", ""), STORAGES),
     )
 
@@ -349,6 +352,15 @@ def _numbers(what: str, found: Mapping[str, Any], key: str, *, positive: bool = 
         if type(x) not in (int, float) or not abs(x) <= sys.float_info.max or (positive and x <= 0):
             raise PlanError(f"{what}: {key} holds {x!r}; it must be finite numbers{' over 0' if positive else ''}")
     return tuple(float(x) for x in given)
+
+
+def _singles(what: str, found: Mapping[str, Any], key: str, *, positive: bool = False) -> tuple[float, ...]:
+    """Numbers that are stored in 32 bits."""
+    given = _numbers(what, found, key, positive=positive)
+    for x in given:
+        if abs(x) > LARGEST or (positive and x < SMALLEST):
+            raise PlanError(f"{what}: {key} holds {x!r}, which float32 cannot hold")
+    return given
 
 
 def _read_rescale(found: Any) -> Rescale:

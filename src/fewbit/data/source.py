@@ -19,7 +19,7 @@ from fewbit.data.npy import MemoryTable, open_npy, open_npz
 from fewbit.data.records import record_samples
 from fewbit.data.signature import Signature, Slot, read_signature, to_array
 from fewbit.data.stream import StreamSource
-from fewbit.errors import ConfigError, DataError, unknown
+from fewbit.errors import ConfigError, DataError, UnknownName, UsageError, unknown
 
 ACCEPTED = (
     "a folder of images or .bin files, an .npy, .npz or .rec file, 'input:folder,input:folder', 'module:function', "
@@ -58,8 +58,21 @@ def _open_text(text: str, signature: Signature, config: DataConfig) -> DataSourc
     if pairs := _pairs(text, signature):
         return _open_mapping(pairs, signature, config, text)
     if PATTERN.fullmatch(text):
-        return _open_function(load_function(text), signature, config, text)
+        return _open_function(_function(text, signature), signature, config, text)
     raise _missing(text)
+
+
+def _function(text: str, signature: Signature) -> Callable[[], Any]:
+    """The function; where there is no such module, the text may be meant as `input:path`."""
+    try:
+        return load_function(text)
+    except UnknownName:
+        raise
+    except UsageError as e:
+        name, _, path = text.partition(":")
+        if os.path.exists(path):
+            raise unknown("input name", name, signature.names, hint=f"It is in {text!r}") from e
+        raise UsageError(f"{e}; nor is {name!r} an input: there is {', '.join(map(repr, signature.names))}") from e
 
 
 def _pairs(text: str, signature: Signature) -> dict[str, Path] | None:

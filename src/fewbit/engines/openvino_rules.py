@@ -32,6 +32,11 @@ LAYER = ("act", "weight", "bias")
 MERGED = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish")
 SIGNED = QuantSpec(8, signed=True, symmetric=True)
 
+TABLE = OpRule(
+    "Gather", ("weight", "keep"), ("float",), core=True, when="table of 65536 or more", pays=0.99, runs="Gather",
+    note="a quarter of the memory",
+)  # fmt: skip
+
 RULES = (
     # -- what carries the cost
     OpRule(
@@ -56,6 +61,7 @@ RULES = (
         "MatMul", ("act",), ("float",), when="both computed", pays=0.83, runs="MatMul Subgraph",
         note="only signed and symmetric", act=SIGNED,
     ),
+    TABLE,
     # -- what stands between
     OpRule("Add", ("act",), ("float",), absorbs=MERGED, when="both computed", pays=0.96, note="part of a convolution"),
     OpRule("Sub", ("act",), ("float",), when="both computed", pays=1.09, note="part of a convolution"),
@@ -86,8 +92,7 @@ DYNAMIC = (
            pays=0.91, runs="FullyConnected", note=OWN),
     OpRule("Gemm", ("keep", "weight", "keep"), ("float",), core=True, when="plain Gemm", pays=1.08,
            runs="FullyConnected", note=OWN),
-    OpRule("Gather", ("weight", "keep"), ("float",), core=True, when="table of 65536 or more", pays=0.99,
-           runs="Gather", note="a quarter of the memory"),
+    TABLE,
     OpRule("LSTM", ("keep", "weight", "weight", "keep"), ("float",), core=True, when="recurrent weights",
            storage="packed", runs="RNNSeq", note="no integer kernel; as fast as in float, its file is smaller"),
     OpRule("GRU", ("keep", "weight", "weight", "keep"), ("float",), core=True, when="recurrent weights",

@@ -79,10 +79,11 @@ def check_weight(node: ir.Node, index: int, key: str, spec: QuantSpec) -> None:
     along = spec.granularity == "tensor" or (
         spec.granularity == "channel" and spec.axis is not None and rank > 0 and spec.axis % rank == channel
     )
-    if not (along and spec.signed and spec.symmetric and spec.bits <= 8):
+    most = 16 if node.op_type == "Gather" else 8
+    if not (along and spec.signed and spec.symmetric and spec.bits <= most):
         raise PlanError(
-            f"layer {node.name!r} multiplies or gathers integers; its weight {key!r} must be signed, symmetric, of 8 "
-            f"bits or less, with one scale or one along axis {channel}; the plan says {spec.to_json()}"
+            f"layer {node.name!r} multiplies or gathers integers; its weight {key!r} must be signed, symmetric, of "
+            f"{most} bits or less, with one scale or one along axis {channel}; the plan says {spec.to_json()}"
         )
 
 

@@ -51,13 +51,19 @@ def new_output(
 ) -> None:  # fmt: skip
     """Put a node behind a graph output, which takes over its name."""
     name, taken = str(value.name), model.names()
-    at = list(model.graph.outputs).index(value)
     value.name = model.fresh(f"{name}_inner", taken)
     node = ir.node(op, [value, *rest], attributes or {}, name=model.fresh(f"{name}_{op.lower()}", taken))
     outer = node.outputs[0]
     outer.name, outer.type, outer.shape = name, ir.TensorType(dtype), shape
     model.graph.append(node)
-    model.graph.outputs[at] = outer
+    _replace_output(model, value, outer)
+
+
+def _replace_output(model: Model, old: ir.Value, new: ir.Value) -> None:
+    """Wherever it is listed: that may be twice."""
+    for i, v in enumerate(list(model.graph.outputs)):
+        if v is old:
+            model.graph.outputs[i] = new
 
 
 def cast_ends(model: Model, dtype: str, *, inputs: bool) -> list[str]:
@@ -127,10 +133,9 @@ def integer_outputs(model: Model, dtype: str) -> dict[str, str]:
         inner = dq.inputs[0]
         assert inner is not None
         if inner.dtype == wanted and inner.producer() is not None and not inner.is_graph_output():
-            at = list(model.graph.outputs).index(value)
             value.name = model.fresh(f"{name}_inner", model.names())
             inner.name, inner.shape = name, inner.shape if inner.shape is not None else value.shape
-            model.graph.outputs[at] = inner
+            _replace_output(model, value, inner)
         else:
             grid = _like(model, dq, dtype)
             new_output(model, value, "QuantizeLinear", dtype=wanted, shape=value.shape, rest=grid)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fewbit.core.half import half_scales
 from fewbit.core.nudge import unpack_nudges
-from fewbit.core.params import TINY, QuantParams, bias_scale_guard, exact_int32, weight_params
+from fewbit.core.params import TINY, QuantParams, bias_scale_guard, exact_int32, reduced, weight_params
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.core.stored import StoredWeight
 from fewbit.errors import PlanError, unknown
@@ -42,6 +42,12 @@ WIDE_OPSET = 21
 
 OWN_WEIGHT = frozenset(("Conv", "ConvTranspose", "Gemm"))
 """Operators that do not share a weight if they share their input, see `_same_twice`."""
+
+MOST_CUT = {2: 5.1, 3: 3.4, 4: 2.6, 5: 2.1, 6: 1.7, 7: 1.45}
+"""Bits → times that a weight may exceed the largest number of its scale, by the search for scales; with more as with
+7. A channel alone may by `AT_ONCE` times that: scales are refitted after the search."""
+
+AT_ONCE = 2.1
 
 
 @dataclass
@@ -76,7 +82,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
     verdicts = {  # first of all, while the bias of a MatMul still stands right behind it
         str(n.name): add_bias(out, n, plan.nodes[str(n.name)], e.taken) for n in nodes if not _dynamic(plan, n)
     }
-    made_by_integer = {v.name for n in out.nodes if _quantized(plan, n) for v in n.outputs}
+    made_by_integer = {v.name for n in out.nodes if _quantized(plan, n) and not _dynamic(plan, n) for v in n.outputs}
     for name, v in plan.values.items():
         if v.role == "act" and not v.spec.dynamic and name in values and values[name].const_value is None:
             _emit_activation(e, values[name], everybody=name in made_by_integer)
@@ -97,9 +103,8 @@ def check_fits(model: Model, plan: Plan) -> None:
     nodes, values = {str(n.name): n for n in model.nodes}, model.values()
     for name, n in plan.nodes.items():
         if n.bias and (not n.quantized or n.absorbed_by):
-            raise PlanError(
-                f"the plan corrects the bias of layer {name!r}, which is not integer or merged into another"
-            )
+            state = "merged into another" if n.quantized else "float"
+            raise PlanError(f"the plan corrects the bias of layer {name!r}, which is {state}; remove its bias")
         if not n.quantized:
             continue
         if name not in nodes:
@@ -335,7 +340,25 @@ def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:
         scale = np.asarray(v.scale, np.float32).reshape(plain.scale.shape)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise PlanError(f"weight {key!r}: the plan holds a scale that float32 cannot hold")
-    return QuantParams(plain.spec, scale, plain.zero_point)
+    found = QuantParams(plain.spec, scale, plain.zero_point)
+    _check_width(key, found, weight)
+    return found
+
+
+def _check_width(key: str, params: QuantParams, weight: NDArray[Any]) -> None:
+    """Raise PlanError if the scales cut off more of the weight than any correction for this width would."""
+    spec, zero = params.spec, params.zero_point.astype(np.int64)
+    if spec.bits < 2:  # its scale is a mean
+        return
+    ends = (np.maximum, np.maximum(spec.qmax - zero, 1)), (np.minimum, np.minimum(spec.qmin - zero, -1))
+    with np.errstate(over="ignore"):
+        cut = np.atleast_1d(np.maximum(*(reduced(spec, fold, weight) / end / params.scale for fold, end in ends)))
+    cut, most = cut[cut > 0], MOST_CUT.get(spec.bits, MOST_CUT[7])
+    if cut.size and (np.median(cut) > most or cut.max() > AT_ONCE * most):
+        raise PlanError(
+            f"weight {key!r} is up to {cut.max():.1f} times as large as its scales can hold in {spec.bits} bits: they "
+            "were made for another width, or another network; remove its scale and nudge, or calibrate again"
+        )
 
 
 def integers(plan: Plan, key: str, weight: NDArray[Any], params: QuantParams) -> NDArray[Any]:

@@ -12,7 +12,7 @@
 The float output keeps its name. ONNX Runtime merges the chain into one operator for products; for Conv it does not.
 Where that operator answers wrongly (1.31) there is s / (1 / s_W) instead of s · s_W, which it does not know:
 
-    one s a row; W · x; … · vector; a constant behind it of more axes than the product
+    one s a row; W · x; … · vector; what is added to it has more axes than the product
 
 and one s_W a channel of a W of 3 axes and more is written out for each matrix: it multiplies b as well otherwise.
 LSTM and Gather have files of their own.
@@ -114,7 +114,9 @@ def _real(node: ir.Node, acc: ir.Value, x: Measured, other: ir.Value | Array, w:
     elif isinstance(other, ir.Value):
         scale = ir.node("Mul", [x.scale, other])
     elif apart:
-        scale = ir.node("Div", [x.scale, w.constant(f"{node.name}_steps", _float(1 / (other * x.unit)))])
+        with np.errstate(divide="ignore", over="ignore"):  # s / ∞ = 0: α may be 0, and s_W next to it
+            steps = _float(1 / (other * x.unit))
+        scale = ir.node("Div", [x.scale, w.constant(f"{node.name}_steps", steps)])
     else:
         scale = ir.node("Mul", [x.scale, w.constant(f"{node.name}_scales", _float(other * x.unit))])
     cast = w.append(ir.node("Cast", [acc], {"to": FLOAT}), f"{node.name}_cast", FLOAT, shape)
@@ -128,9 +130,9 @@ def _merged_wrongly(node: ir.Node, scale: ir.Value | Array) -> bool:
     if node.op_type == "Conv" or right is None or right < 2 or (many and const(node.inputs[0]) is not None):
         return True
     vector = left is None or left < 2
-    behind = [v for user, _ in node.outputs[0].uses() if user.op_type == "Add" for v in user.inputs if const(v) is not None]
+    added = [v for user, _ in node.outputs[0].uses() if user.op_type == "Add" for v in user.inputs]
     axes = right - 1 if vector else max(left or 0, right)
-    return (many and vector and right > 2) or any((_rank(v) or 0) > axes for v in behind)
+    return (many and vector and right > 2) or any((_rank(v) or 0) > axes for v in added)
 
 
 def _float(x: Array) -> Array:

@@ -13,12 +13,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from fewbit.core.writing import writing
@@ -89,12 +90,34 @@ def from_proto(proto: onnx.ModelProto, path: Path | None = None, weights: Mappin
     for name, n in names.items():
         if n > 1:
             raise ModelFormatError(f"{what} holds {n} weights named {name!r}")
+    _check_texts(proto, what)
     try:
         irm = ir.serde.deserialize_model(proto)
         _take_weights(irm, _folders(path), weights or {}, what)
         return normalize(Model(irm, path), what)
     except BROKEN as e:
         raise ModelFormatError(f"{what} holds a graph that cannot be read: {_root(e)}") from e
+
+
+def _check_texts(message: Message, what: str) -> None:
+    """Raise if a name or other text is not UTF-8: protobuf reads it as bytes, and nothing can write it again."""
+    fields = message.ListFields() if not isinstance(message, onnx.TensorProto) else _small_fields(message)
+    for field, value in fields:
+        parts = (value,) if isinstance(value, str | bytes | Message) else value
+        if field.type == field.TYPE_MESSAGE:
+            for part in parts:
+                _check_texts(part, what)
+        elif field.type == field.TYPE_STRING:
+            for text in parts:
+                if not isinstance(text, str):
+                    raise ModelFormatError(f"{what} is corrupt: {field.name} {text[:50]!r} in it is not UTF-8")
+
+
+def _small_fields(tensor: onnx.TensorProto) -> list[tuple[FieldDescriptor, Any]]:
+    """Those without the numbers, which would be copied at each look."""
+    kinds = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
+    known = [(f, getattr(tensor, f.name)) for f in tensor.DESCRIPTOR.fields if f.type in kinds]
+    return [(f, v) for f, v in known if f.name != "segment"]
 
 
 def _root(error: BaseException) -> str:

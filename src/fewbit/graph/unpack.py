@@ -95,7 +95,7 @@ def unpack(w: Unpacking, stored: StoredWeight) -> ir.Value:
     steps = [("Mul", _scales(w, stored.step.reshape(spread), f"{own}.s"))]
     zero = stored.params.zero_point
     if zero.any():
-        tight = zero.reshape(spread).astype(np.int8 if spec.bits <= 8 and spec.signed else np.int32)
+        tight = zero.reshape(spread).astype(spec.storage if spec.signed else np.int32)
         steps.insert(0, ("Sub", w.cast(w.constant(tight, f"{own}.z"), FLOAT)))
     if stored.offset is not None and stored.offset.any():
         steps.append(("Add", _scales(w, stored.offset.reshape(spread), f"{own}.m")))

@@ -15,8 +15,8 @@ PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", 
 IMAGE_KEYS = tuple(name for section, name in TABLE if section == DATA and not name.startswith(("calibrate_", "input_")))
 
 
-def read_data(file: File) -> tuple[str | None, DataConfig]:
-    """The data that a file names, as `fewbit.data.open_data` takes it, and how to read it.
+def read_data(file: File) -> tuple[str | None, DataConfig, str]:
+    """The data that a file names, as `fewbit.data.open_data` takes it, how to read it, and what of it is not there.
 
     Raises:
         ConfigError: keys that need each other, or an input_type that the folders contradict.
@@ -35,7 +35,17 @@ def read_data(file: File) -> tuple[str | None, DataConfig]:
     elif kind == IMAGES:
         words = {"image_to_format": file(DATA, "image_to_format")} | words
     text = ",".join(f"{name}:{folder}" for name, folder in folders.items()) or None
-    return text, DataConfig(batch_size=1, **words)
+    return text, DataConfig(batch_size=1, **words), _missing(file, folders)
+
+
+def _missing(file: File, folders: Mapping[str, str]) -> str:
+    """What to say to who needs the data; empty if all is there."""
+    for name, folder in folders.items():
+        if not Path(folder).exists():
+            where = "" if Path(folder).is_absolute() else f" in {os.getcwd()}, where relative paths start"
+            named = f"{file.name}: calibrate_path in [{DATA}] is {folder!r} for input {name!r}"
+            return f"{named}; there is no such folder{where}"
+    return ""
 
 
 def _folders(text: str, name: str) -> Mapping[str, str]:

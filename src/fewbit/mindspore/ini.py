@@ -23,10 +23,11 @@ SECTION = re.compile(r"\[([^\[\]]+)\]")
 
 
 class Given(NamedTuple):
-    """What a file gives for a key, and where: `line 3`; a TOML file has no lines."""
+    """What a file gives for a key, and where: `line 3`. A TOML file has no lines, but values of types."""
 
     text: str
     where: str
+    value: Any = None
 
 
 Sections = dict[str, dict[str, Given]]
@@ -70,6 +71,9 @@ def read_text(text: str, name: str) -> Sections:
         if key in found[section]:
             raise ConfigError(f"{at}: {key!r} is given twice in [{section}]; keep one of them")
         found[section][key] = Given(value, at)
+    _refuse_own(
+        found, name, f"name it .toml, and hand it to: fewbit quantize --config {Path(name).with_suffix('.toml')}"
+    )
     return found
 
 
@@ -95,11 +99,21 @@ def read_toml(text: str, name: str) -> Sections:
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{name} is not valid TOML: {e}") from e
     found: Sections = {}
+    _refuse_own(tables, name, f"hand it to: fewbit quantize --config {name}")
     for table, keys in tables.items():
         if not isinstance(keys, Mapping):
             raise ConfigError(f"{name}: {table!r} stands before the first section, such as [common_quant_param]")
-        found[table] = {key: Given(_as_text(value, f"{name}: {table}.{key}"), name) for key, value in keys.items()}
+        found[table] = {
+            key: Given(_as_text(value, f"{name}: {table}.{key}"), name, value) for key, value in keys.items()
+        }
     return found
+
+
+def _refuse_own(tables: Mapping[str, Any], name: str, advice: str) -> None:
+    """Refuse what is a config of fewbit itself, not of the converter."""
+    if tables and set(tables) <= {"quantize", "data"}:
+        heads = " and ".join(f"[{table}]" for table in tables)
+        raise ConfigError(f"{name} is fewbit's own config, with {heads}, and no config of the converter; {advice}")
 
 
 def _as_text(value: Any, what: str) -> str:

@@ -6,6 +6,7 @@ goes, and ignored with a warning that says why.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,30 @@ class Key:
     because: str = ""
     same: tuple[str, ...] = ()
 
+    def check_type(self, value: Any, where: str) -> None:
+        """Refuse a value of a TOML file that is of another type than the key: "4" is no number there.
+
+        Raises:
+            ConfigError: it is.
+        """
+        types, allowed = TOML_TYPES[self.kind]
+        parts = value if isinstance(value, list) and self.kind in ("numbers", "names") else [value]
+        if not all(isinstance(part, types) and (bool in types or not isinstance(part, bool)) for part in parts):
+            shown = json.dumps(value) if isinstance(value, (str, bool)) else repr(value)
+            raise ConfigError(f"{where}: {self.name} is {shown}; it must be {allowed}")
+
+    def check_quotes(self, text: str, where: str) -> None:
+        """Refuse words in quotes, which are TOML.
+
+        Raises:
+            ConfigError: they are in quotes.
+        """
+        if text.removeprefix("[").startswith('"') and text.removesuffix("]").endswith('"'):
+            raise ConfigError(
+                f"{where}: {self.name} is {text}, in quotes, as TOML has words; leave the quotes out, or name the file "
+                ".toml"
+            )
+
     def read(self, text: str, where: str) -> Any:
         """The value of a text.
 
@@ -80,6 +105,19 @@ class Key:
         return int(text)
 
 
+TOML_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "word": ((str,), "a word in quotes"),
+    "flag": ((bool,), "true or false, without quotes"),
+    "switch": ((str,), 'a word in quotes, "on" or "off"'),
+    "whole": ((int,), "a whole number, without quotes"),
+    "number": ((int, float), "a number, without quotes"),
+    "numbers": ((int, float), "a list of numbers, without quotes"),
+    "names": ((str,), "words in quotes, in a list if there are several"),
+    "text": ((str, int, float, bool), "text"),
+}
+"""Kind of key → what TOML may give for it, and how that is said."""
+
+
 def _parts(text: str) -> list[str]:
     """`[a, b]` and `a,b`."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -108,7 +146,7 @@ SETTINGS = (
     Key(COMMON, "bit_num", "whole", 8, least=0, most=16, means="`bit_num`; full and dynamic: 8; weight: 0 = mixed bit"),
     Key(COMMON, "min_quant_weight_size", "whole", 0, least=0, most=65535, means="`min_quant_weight_size`, one more"),
     Key(COMMON, "min_quant_weight_channel", "whole", 16, least=0, most=65535,
-        means="`min_quant_weight_channel`, one more; the default 16 counts for WEIGHT_QUANT"),
+        means="`min_quant_weight_channel`, one more, for WEIGHT_QUANT"),
     Key(COMMON, "skip_quant_node", "names", (), means="`exclude_layers`"),
     Key(COMMON, "debug_info_save_path", "text", None, means="`debug_info_save_path`"),
     Key(COMMON, "enable_encode", "flag", True,

@@ -10,7 +10,7 @@ Defaults are the converter's. What a file says and cannot have an effect is told
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class MindSporeSettings:
         calibrate_path: the data, as `fewbit.data.open_data` takes it, `in1:dir1,in2:dir2`; relative paths start at the
             working folder. None: the file names none.
         encode: whether weights may be entropy-coded; with bit_num 0 a `.fewbit` file is written beside the network.
-        warnings: what has no effect, and why.
+        warnings: what has no effect, and why. missing: what of the data is not there; empty if all is.
     """
 
     quant: QuantConfig | None
@@ -52,11 +52,22 @@ class MindSporeSettings:
     calibrate_path: str | None = None
     encode: bool = True
     warnings: tuple[str, ...] = ()
+    missing: str = field(default="", compare=False)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The tables [quantize] and [data] of a TOML file that says the same: what differs from fewbit's defaults."""
         quant = self.quant if self.quant is not None else QuantConfig()
         return {"quantize": _said(quant, QuantConfig()), "data": _said(self.data, DataConfig())}
+
+    def data_at_hand(self) -> str | None:
+        """The data, to be read.
+
+        Raises:
+            ConfigError: a folder that the file names is not there.
+        """
+        if self.missing:
+            raise ConfigError(self.missing)
+        return self.calibrate_path
 
     def warn(self, stacklevel: int = 2) -> None:
         """Give the warnings."""
@@ -119,19 +130,23 @@ def read_tables(path: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def data_named(config: object) -> str | None:
-    """The data that a converter config names, if `config` is the path of one and it names any."""
+    """The data that a converter config names, if `config` is the path of one and it names any.
+
+    Raises:
+        ConfigError: as `read_settings`; or a folder that it names is not there.
+    """
     if not isinstance(config, (str, Path)) or not is_mindspore(config):
         return None
-    return read_settings(config).calibrate_path
+    return read_settings(config).data_at_hand()
 
 
 def to_settings(sections: Sections, name: str) -> MindSporeSettings:
     """Settings out of what a file gives; see `read_settings`."""
     file = File(sections, name)
     quant = _quant(file)
-    path, data = read_data(file)
+    path, data, missing = read_data(file)
     encode = bool(file(COMMON, "enable_encode"))
-    return MindSporeSettings(quant, data, path, encode, tuple(file.told))
+    return MindSporeSettings(quant, data, path, encode, tuple(file.told), missing)
 
 
 def _quant(file: File) -> QuantConfig | None:
@@ -164,10 +179,11 @@ def _common(file: File, kind: str) -> dict[str, Any]:
     size, channels = file(COMMON, "min_quant_weight_size"), file(COMMON, "min_quant_weight_channel")
     if kind == "DYNAMIC_QUANT":
         file.unused(COMMON, "it is about convolutions, which stay float", only=("min_quant_weight_channel",))
-    gated = kind == "WEIGHT_QUANT" or (kind == "FULL_QUANT" and file.given(COMMON, "min_quant_weight_channel"))
+    if kind == "FULL_QUANT":
+        file.unused(COMMON, "it is about weights that are stored in few bits", only=("min_quant_weight_channel",))
     return {
         "min_quant_weight_size": size + 1 if size else 0,
-        "min_quant_weight_channel": channels + 1 if channels and gated else 0,
+        "min_quant_weight_channel": channels + 1 if channels and kind == "WEIGHT_QUANT" else 0,
         "exclude_layers": file(COMMON, "skip_quant_node"),
         "debug_info_save_path": file(COMMON, "debug_info_save_path"),
         "num_calib_batches": file(DATA, "calibrate_size"),

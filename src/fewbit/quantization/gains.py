@@ -11,7 +11,7 @@ know what any steps will do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +54,8 @@ class Noise:
     def __init__(self, model: Model, plan: Plan, batches: Sequence[Any], open: Open) -> None:
         self.weights: dict[str, Array] = weights_of(model, plan)
         self.batches = batches
-        self.runner = open(fed(own_weights(model, plan), self.weights))
+        own, self.names = own_weights(model, plan)
+        self.runner = open(fed(own, self.names.values()))
         self.truth = [_floats(self._run(b.feeds, {})) for b in batches]
         names = self.truth[0] if self.truth else {}
         if not names or not all(np.isfinite(x).all() for t in self.truth for x in t.values()):
@@ -72,10 +73,11 @@ class Noise:
         return sum(s.ee / max(s.rr, TINY) for s in sums.values()), min(s.cosine for s in sums.values())
 
     def _run(self, feeds: Mapping[str, Array], changed: Mapping[str, Array]) -> dict[str, Array]:
-        return self.runner.run({**feeds, **self.weights, **changed})
+        weights = {self.names[key]: w for key, w in {**self.weights, **changed}.items()}
+        return self.runner.run({**feeds, **weights})
 
 
-def fed(model: Model, names: Mapping[str, Array]) -> Model:
+def fed(model: Model, names: Iterable[str]) -> Model:
     """The same network with some of its weights as inputs; `model` is used up."""
     for name in names:
         value = model.graph.initializers.pop(name)

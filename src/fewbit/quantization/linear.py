@@ -110,8 +110,8 @@ def _layer(node: Any, plan: Plan) -> Linear | None:
     if op != "Conv":
         transposed = not attr(node, "transB", 0)
         matrix = np.ascontiguousarray(data.T if transposed else data)[None]
-        turned, factor = (bool(attr(node, "transA", 0)), float(attr(node, "alpha", 1.0))) if op == "Gemm" else (False, 1.0)
-        common |= {"transposed": transposed, "turned": turned, "factor": factor}
+        factor = float(attr(node, "alpha", 1.0))
+        common |= {"transposed": transposed, "turned": bool(attr(node, "transA", 0)), "factor": factor}
         return Linear(**common, weight=matrix, bias=_vector(bias, matrix.shape[1])) if factor else None
     groups, rank = int(attr(node, "group", 1)), data.ndim - 2
     matrix = data.reshape(groups, data.shape[0] // groups, -1)

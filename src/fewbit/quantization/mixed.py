@@ -38,7 +38,7 @@ CLOSE, TURNS = 0.01, 100
 """Bisection ends when the error is this near to the wish, relatively; or after so many turns."""
 
 EMPTY = 1e-10
-"""Channels with less than this Σ w² have no relative error."""
+"""Channels with less than this Σ w² have no relative error; where all have less, less than this part of the most."""
 
 COSINE, FINEST, STAGES, MOST, FINER = 0.995, 30000.0, 4, 173, 20
 """Of auto_tune: what the output must keep; the largest 1/e; stages, and points of the first and of the others."""
@@ -75,6 +75,8 @@ class _Sums:
         self.w = np.ascontiguousarray(rows).reshape(rows.shape[0], -1)
         wide = self.w.astype(np.float64)
         self.one, self.two, self.n = wide.sum(1), np.square(wide).sum(1), wide.size
+        most = float(self.two.max())
+        self.live = (self.two >= (EMPTY if most >= EMPTY else EMPTY * most)) & (self.two > 0)
         self.mean, self.std = float(wide.mean()), float(wide.std())
 
     def correction(self, scale: float, sums: Array) -> tuple[float, float]:
@@ -90,7 +92,7 @@ class _Sums:
         sums = _sums(self.w, np.float32(scale))
         gain, offset = self.correction(scale, sums)
         q, qq, wq = sums
-        s, live = gain * scale, self.two >= EMPTY
+        s, live = gain * scale, self.live
         apart = self.two - 2 * (s * wq + offset * self.one) + s * s * qq + 2 * s * offset * q
         apart += offset * offset * self.w.shape[1]
         return float(np.sqrt(np.maximum(apart[live], 0) / self.two[live]).mean()) if live.any() else 0.0

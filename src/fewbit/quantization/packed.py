@@ -19,6 +19,7 @@ from fewbit.graph.model import Model, const
 from fewbit.graph.places import weight_places
 
 Array = NDArray[Any]
+Node = Any
 
 SYMBOL, NUMBER = 64, 32
 """Bits that a coder's table takes for each integer that occurs, and bits of a scale, gain or offset."""
@@ -36,15 +37,20 @@ def weights_of(model: Model, plan: Plan) -> dict[str, Array]:
 
 def readers(model: Model, plan: Plan) -> dict[str, list[str]]:
     """Entries of the plan's weights → the nodes that read them."""
-    found: dict[str, list[str]] = {}
+    return {key: [str(node.name) for node, _ in uses] for key, uses in _uses(model, plan).items()}
+
+
+def _uses(model: Model, plan: Plan) -> dict[str, list[tuple[Node, int]]]:
+    """Entries of the plan's weights → the nodes that read them as such, and the index of that input."""
+    found: dict[str, list[tuple[Node, int]]] = {}
     for node in model.nodes:
         verdict = plan.nodes.get(str(node.name))
         if verdict is None or not verdict.quantized:
             continue
-        for value, role in zip(node.inputs, verdict.roles, strict=False):
+        for i, (value, role) in enumerate(zip(node.inputs, verdict.roles, strict=False)):
             key = plan.weight_key(str(value.name), str(node.name)) if value is not None and role == "weight" else None
             if key is not None:
-                found.setdefault(key, []).append(str(node.name))
+                found.setdefault(key, []).append((node, i))
     return found
 
 
@@ -60,24 +66,34 @@ def channels(model: Model, plan: Plan) -> dict[str, int]:
     return found
 
 
-def own_weights(model: Model, plan: Plan) -> Model:
-    """A copy in which each entry of the plan has an initializer of its name, those of single nodes too."""
-    out, nodes = model.clone(), readers(model, plan)
+def own_weights(model: Model, plan: Plan) -> tuple[Model, dict[str, str]]:
+    """A copy in which each packed weight is an initializer that the layers it is packed for read, and nobody else.
+
+    Whatever reads the same constant in float, or in the format of another entry, reads what it did.
+
+    Returns:
+        the copy; entries of the plan → names of their initializers.
+    """
+    out = model.clone()
+    names, taken, values, uses = dict[str, str](), out.names(), out.values(), _uses(out, plan)
     for key, data in weights_of(model, plan).items():
-        if key not in out.graph.initializers:
-            own = out.add_initializer(key, data)
-            for name in nodes.get(key, ()):
-                node = out.node(name)
-                at = next(i for i, v in enumerate(node.inputs) if v is not None and f"{v.name}@{name}" == key)
-                node.replace_input_with(at, own)
-    return out
+        value = values.get(key)
+        if value is not None and len(value.uses()) == len(uses.get(key, ())) and not value.is_graph_output():
+            names[key] = key
+            continue
+        names[key] = out.fresh(key, taken)
+        own = out.add_initializer(names[key], data)
+        for node, at in uses.get(key, ()):
+            node.replace_input_with(at, own)
+    return out, names
 
 
 def with_weights(model: Model, plan: Plan) -> Model:
     """The float network with what its packed weights become: what every engine will answer, without any packing."""
-    out = own_weights(model, plan)
+    out, names = own_weights(model, plan)
     for key, w in weights_of(model, plan).items():
-        out.set_weight(key, stored_weight(plan, key, w).real())
+        out.set_weight(names[key], stored_weight(plan, key, w).real())
+    out.drop_unused()
     return out
 
 

@@ -161,10 +161,36 @@ def _legal(model: Model, node: Node, config: QuantConfig, target: Target) -> tup
             small = _too_small(node, i, known, config)
             if small:
                 return None, small
+        if role == "weight" and node.op_type == "Gather" and config.calib_mode != "none":
+            tied = _read_whole(model, value, config, target)
+            if tied:
+                return None, f"its table {value.name!r} is read by {tied} too, which needs it in float"
     acts = [v for i, v in enumerate(node.inputs) if v is not None and rule.role(i) == "act"]
     if "act" in rule.inputs and all(is_const(v) for v in acts):
-        return None, "all its inputs are constants"
+        return None, _nothing_computed(known, [str(v.name) for v in acts], target)
     return rule, "core operator" if rule.core else "support operator"
+
+
+def _read_whole(model: Model, table: Value, config: QuantConfig, target: Target) -> str:
+    """Who reads a table otherwise than as rows of integers; empty if nobody does.
+
+    It would be stored in float as well then. (With ranges measured at run time, products multiply its integers.)
+    """
+    if table.is_graph_output():
+        return "an output of the network"
+    for use in table.uses():
+        rule = target.rule(facts(use.node)) if use.node.graph is model.graph else None
+        rows = rule is not None and use.idx == 0 and rule.role(0) == "weight"
+        if not rows or excluded(model, use.node, config):
+            return str(use.node.name)
+    return ""
+
+
+def _nothing_computed(known: NodeFacts, names: list[str], target: Target) -> str:
+    """Why a node stays float that has nothing to round at run time."""
+    stored = sorted({r.when for r in target.rules if r.op == known.op and "act" not in r.inputs})
+    only = f"; {known.op} of a constant is integer only if: {' or '.join(stored)}" if stored else ""
+    return f"what it reads in float32 is constant: {', '.join(names)}{only}"
 
 
 def _type(value: Value) -> str:
@@ -173,13 +199,15 @@ def _type(value: Value) -> str:
 
 def _too_small(node: Node, index: int, known: NodeFacts, config: QuantConfig) -> str:
     shape = [int(d) for d in node.inputs[index].shape.numpy()]
-    if prod(shape) < config.min_quant_weight_size:
-        return f"its weight has {prod(shape)} elements, fewer than min_quant_weight_size {config.min_quant_weight_size}"
+    size, least = prod(shape), config.min_quant_weight_size
+    if size < least:
+        return f"its weight has {size} elements; {least - 1} or fewer stay float (min_quant_weight_size)"
     channels = known.channels if index == 1 else None
     if channels is None:
         channels = next((shape[p.channel] for p in weight_places(node) if p.index == index), None)
-    if channels is not None and channels < config.min_quant_weight_channel:
-        return f"it has {channels} channels, fewer than min_quant_weight_channel {config.min_quant_weight_channel}"
+    least = config.min_quant_weight_channel
+    if channels is not None and channels < least:
+        return f"it has {channels} channels; {least - 1} or fewer stay float (min_quant_weight_channel)"
     return ""
 
 
@@ -274,12 +302,18 @@ def _isolated(node: Node, rule: OpRule, picked: Selection) -> str:
         if value is None or rule.role(i) != "act" or is_const(value):
             continue
         maker = value.producer()
-        integer = maker is not None and (maker.name in picked.rules or maker.name in picked.absorbed)
+        integer = maker is not None and (_takes_integers(maker, picked) or maker.name in picked.absorbed)
         if not integer and not any(_core_reads(u.node, u.idx, picked) for u in value.uses()):
             return f"support operator; its input {value.name!r} comes from float"
     if not any(reads_integer(u.node, u.idx, picked) for v in end_of(node, picked).outputs for u in v.uses()):
         return "support operator; no integer operator behind it"
     return ""
+
+
+def _takes_integers(node: Node, picked: Selection) -> bool:
+    """Whether a node computes with integers: one that only stores its weights so puts out floats."""
+    rule = picked.rules.get(node.name)
+    return rule is not None and "act" in rule.inputs
 
 
 def _core_reads(node: Node, index: int, picked: Selection) -> bool:

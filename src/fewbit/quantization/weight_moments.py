@@ -85,11 +85,13 @@ def _short(gain: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.
     with np.errstate(over="ignore"):
         wish = half_up(scale * gain).astype(np.float16)
     found, done = gain.copy(), np.isinf(wish)
+    wish = np.where(done, np.float16(1), wish)
     for away in (0, 1, -1, 2, -2, 3, -3, 4, -4):
         step = (wish.view(np.int16) + np.int16(away)).view(np.float16).astype(np.float32)
+        step = np.where(step < HALF.max, step, np.float32(0))  # and infinity is no step
         near = np.asarray(step / scale, np.float32)
         for tried in (near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(MOST))):
-            hit = ~done & (np.asarray(scale * tried, np.float32) == step) & (step > HALF.tiny) & (step < HALF.max)
+            hit = ~done & (np.asarray(scale * tried, np.float32) == step) & (step > HALF.tiny)
             found, done = np.where(hit, tried, found), done | hit
     return np.asarray(found, np.float32)
 

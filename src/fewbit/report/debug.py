@@ -12,6 +12,7 @@ readers see in the quantized network, errors of the layers in front of it includ
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from fewbit.core.plan import Plan
 from fewbit.core.stored import StoredWeight
 from fewbit.core.writing import writing
 from fewbit.data.base import Batch
-from fewbit.errors import ConfigError, DataError, FewbitWarning
+from fewbit.errors import ConfigError, DataError, FewbitWarning, OutputError
 from fewbit.graph.model import Model, tensor_info
 from fewbit.graph.ranked import ranked
 from fewbit.report import debug_tables as disk
@@ -84,6 +85,7 @@ def write_debug(
         if number is not None and number < 1:
             raise ConfigError(f"{name} is {number!r}; it must be 1 or more")
     folder = Path(folder)
+    check_folder(folder)
     if rounds is not None:
         batches = islice(batches, rounds) if isinstance(batches, Iterator) else _First(batches, rounds)
     tables = _Tables(float_model, quant_model, plan)
@@ -100,6 +102,21 @@ def write_debug(
             stacklevel=2,
         )
     return DebugSummary(folder, count, len(tables.entries), tables.worst)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse a folder that tables cannot be written to, before the work starts.
+
+    Raises:
+        OutputError: it, or what it is to lie in, is a file; or there is no permission to write.
+    """
+    folder = Path(folder)
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
+    if not there.is_dir():
+        what = "it is a file" if there == folder else f"{there} is a file"
+        raise OutputError(f"cannot write debug tables to {folder}: {what}; debug_info_save_path must name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write debug tables to {folder}: no permission in {there}")
 
 
 class _First:

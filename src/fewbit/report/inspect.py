@@ -108,11 +108,10 @@ class Inspection:
 
     def _quantized(self) -> str:
         """What is integer, for people."""
-        counts = (f"{n} weight{'s' if n > 1 else ''} in {_bits(bits)}" for bits, n in self.packed.items())
-        stored = f"stored in few bits, computed in float: {', '.join(counts)}" if self.packed else ""
+        counts = ", ".join(f"{n} in {bits} bit{'s' if bits > 1 else ''}" for bits, n in self.packed.items())
         if not self.quantized:
-            return f"yes, weights only, {stored}" if stored else "no"
-        return "; ".join(filter(None, [f"yes: {', '.join(self.quantized)}", stored]))
+            return f"yes, weights only: {counts}; computed in float" if counts else "no"
+        return f"yes: {', '.join(self.quantized)}" + (f"; weights unpacked: {counts}" if counts else "")
 
     def _targets(self) -> str:
         rows = [(t.target, f"{t.integer} of {t.nodes}", str(t.core), str(t.smart), t.checked) for t in self.targets]
@@ -136,10 +135,6 @@ class Inspection:
             for op in dict.fromkeys([*self.operators, *fused])
         ]
         return table(("<operator", ">count", *(f">{t.target}" for t in self.targets)), rows)
-
-
-def _bits(bits: int) -> str:
-    return f"{bits} bit{'s' if bits > 1 else ''}"
 
 
 def _of(found: tuple[int, int] | None) -> str:

@@ -3,7 +3,7 @@
     pool1: its input 'a' comes from float
     pool2: its input 'b' comes from float   →   2 MaxPool – its input '…' comes from float: pool1, pool2
 
-What is particular to one layer gives way to "…"; what the user asked for stays in his words.
+What differs from layer to layer gives way to "…"; what the user asked for stays in his words.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def grouped(kept: Iterable[Kept]) -> list[Group]:
     for k in kept:
         found.setdefault(general(k.reason), []).append(k)
     groups = [
-        Group(reason, dict(Counter(k.op for k in ks).most_common()), tuple(k.node for k in ks))
+        Group(
+            reason if len({k.reason for k in ks}) > 1 else ks[0].reason,
+            dict(Counter(k.op for k in ks).most_common()),
+            tuple(k.node for k in ks),
+        )
         for reason, ks in found.items()
     ]
     return sorted(groups, key=lambda g: -len(g.nodes))
