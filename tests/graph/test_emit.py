@@ -13,11 +13,9 @@ from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
 from fewbit.engines import open_runner
 from fewbit.errors import PlanError
-from fewbit.graph.emit import MOST_CUT
 from fewbit.graph.files import to_bytes
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model, const
-from fewbit.quantization.weight_range import grid
 from tests.graph.emitted import convolve, fake_bias, fake_weight, message, quantized, reference, steps, stored
 from tests.models import (
     NETWORKS,
@@ -459,45 +457,6 @@ def test_corrections_that_do_not_fit_are_told(change, says):
     model = load(gemm())
     with pytest.raises(PlanError, match=says):
         quantized(model, corrected(plan_for(model), **change))
-
-
-def test_a_bias_of_a_layer_that_was_made_float_is_told():
-    model = load(gemm())
-    plan = plan_for(model)
-    name = next(k for k, n in plan.nodes.items() if n.quantized)
-    nodes = {name: replace(plan.nodes[name], quantized=False, bias=(0.5,) * 8)}
-    with pytest.raises(
-        PlanError, match=f"the plan corrects the bias of layer '{name}', which is float; remove its bias"
-    ):
-        quantized(model, replace(plan, nodes=nodes))
-
-
-def test_scales_that_were_made_for_another_width_are_told():
-    model = load(conv_relu())
-    w = const(model.value("w"))
-    for made, given in ((8, 4), (4, 2), (16, 8), (8, 7), (6, 4)):
-        plan = plan_for(model, weight_bit_num=made)
-        scale = weight_params(plan.values["w"].spec, w).scale.tolist()
-        narrow = replace(plan.values["w"].spec, bits=given)
-        said = rf"weight 'w' is up to .* as its scales can hold in {given} bits: .*; remove its scale and nudge"
-        with pytest.raises(PlanError, match=said):
-            quantized(model, corrected(plan, scale=tuple(scale), spec=narrow))
-
-
-def test_a_channel_of_zeros_may_have_any_scale():
-    model = load(conv_relu())
-    w = const(model.value("w")).copy()
-    w[1] = 0
-    model.set_weight("w", w)
-    plan = plan_for(model)
-    scale = weight_params(plan.values["w"].spec, w).scale
-    scale[1] = 1e-9
-    quantized(model, corrected(plan, scale=tuple(scale.tolist())))
-
-
-@pytest.mark.parametrize("bits", range(2, 17))
-def test_every_scale_that_the_search_tries_is_let_be(bits):
-    assert 1 / grid(bits)[-1] <= MOST_CUT[min(bits, 7)]
 
 
 def test_a_bias_for_a_layer_without_a_place_is_told():

@@ -89,8 +89,16 @@ def test_what_was_merged_into_a_float_node_says_so() -> None:
         ({"exclude_layers_match": ["nv:c"]}, "Conv:c", "excluded by exclude_layers_match 'nv:c'"),
         ({"exclude_operators": ["Add"]}, "Add:s", "excluded by exclude_operators 'Add'"),
         ({"overrides": {"Conv:c": {"float": True}}}, "Conv:c", "kept float by an override"),
-        ({"min_quant_weight_size": 100}, "Conv:y", "its weight has 16 elements; 99 or fewer stay float"),
-        ({"min_quant_weight_channel": 5}, "Conv:y", "it has 4 channels; 4 or fewer stay float"),
+        (
+            {"min_quant_weight_size": 100},
+            "Conv:y",
+            "its weight has 16 elements; 99 or fewer stay float (min_quant_weight_size)",
+        ),
+        (
+            {"min_quant_weight_channel": 5},
+            "Conv:y",
+            "it has 4 channels; 4 or fewer stay float (min_quant_weight_channel)",
+        ),
     ],
 )
 def test_what_the_user_keeps_float(words: dict[str, object], kept: str, reason: str) -> None:

@@ -42,6 +42,7 @@ from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model, op_names
 from fewbit.mindspore import data_named
 from fewbit.quantization.correct import Say, any_wanted
+from fewbit.report.debug import check_folder
 from fewbit.report.quantized import Quantized
 
 VERIFY_SAMPLES = 16
@@ -92,6 +93,8 @@ def quantize(
         FewbitError: see `fewbit.errors`.
     """
     chosen, data_config = settings(config, words)
+    if chosen.debug_info_save_path is not None:
+        check_folder(chosen.debug_info_save_path)
     if (best or state) and not budgets(chosen):
         raise UsageError("best= and state= are for searches; set a budget, such as min_cosine=0.98, or leave them out")
     data = data_named(config) if data is None else data

@@ -19,7 +19,7 @@ from fewbit.errors import UsageError
 
 if TYPE_CHECKING:
     from fewbit.compat.mxnet.zoo import ZooNetwork
-    from fewbit.config import DataConfig, QuantConfig, needs_ranges
+    from fewbit.config import DataConfig, QuantConfig
     from fewbit.graph.model import Model
 
 Zoo = Annotated[
@@ -100,6 +100,7 @@ def asked(
     Raises:
         UsageError: both MODEL and a network of the zoo, or neither. ModelFormatError, DataError: files are missing.
     """
+    from fewbit.config import needs_ranges
     from fewbit.mindspore import data_named, read_tables
 
     chosen, reading = both_configs(config, words)

@@ -43,11 +43,12 @@ WIDE_OPSET = 21
 OWN_WEIGHT = frozenset(("Conv", "ConvTranspose", "Gemm"))
 """Operators that do not share a weight if they share their input, see `_same_twice`."""
 
-MOST_CUT = {2: 5.1, 3: 3.4, 4: 2.6, 5: 2.1, 6: 1.7, 7: 1.45}
-"""Bits → times that a weight may exceed the largest number of its scale, by the search for scales; with more as with
-7. A channel alone may by `AT_ONCE` times that: scales are refitted after the search."""
+MOST_CUT = {2: 6.0, 3: 4.0, 4: 3.0, 5: 2.4, 6: 2.0, 7: 1.7}
+"""Bits → times that weights may exceed the largest number of their scale, with more bits as with 7: what the search for
+scales tries, and some more. One channel may by `ONE_MORE` times that, since scales are refitted after the search."""
 
-AT_ONCE = 2.1
+ONE_MORE, FEW = 1.75, 4
+"""FEW: scales whose median tells nothing."""
 
 
 @dataclass
@@ -320,7 +321,11 @@ def _like(params: QuantParams, key: str, word: str, given: tuple[float, ...]) ->
         return None
     if len(given) != params.scale.size:
         raise PlanError(f"weight {key!r} has {params.scale.size} scales; the plan holds {len(given)} {word}")
-    return np.asarray(given, np.float32).reshape(params.scale.shape)
+    with np.errstate(over="ignore"):
+        found = np.asarray(given, np.float32).reshape(params.scale.shape)
+    if not np.isfinite(found).all():
+        raise PlanError(f"weight {key!r}: the plan holds {word} that float32 cannot hold")
+    return found
 
 
 def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:
@@ -340,24 +345,28 @@ def weight_params_of(plan: Plan, key: str, weight: NDArray[Any]) -> QuantParams:
         scale = np.asarray(v.scale, np.float32).reshape(plain.scale.shape)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise PlanError(f"weight {key!r}: the plan holds a scale that float32 cannot hold")
-    found = QuantParams(plain.spec, scale, plain.zero_point)
-    _check_width(key, found, weight)
-    return found
+    _check_width(key, plain, scale, weight)
+    return QuantParams(plain.spec, scale, plain.zero_point)
 
 
-def _check_width(key: str, params: QuantParams, weight: NDArray[Any]) -> None:
-    """Raise PlanError if the scales cut off more of the weight than any correction for this width would."""
-    spec, zero = params.spec, params.zero_point.astype(np.int64)
-    if spec.bits < 2:  # its scale is a mean
+def _check_width(key: str, plain: QuantParams, scale: NDArray[np.float32], weight: NDArray[Any]) -> None:
+    """Raise PlanError if scales cut off more of the weight than any correction for this width would.
+
+    Args:
+        plain: parameters that hold all of the weight. scale: those of the plan.
+    """
+    bits = plain.spec.bits
+    if bits < 2:  # the plain scale is a mean
         return
-    ends = (np.maximum, np.maximum(spec.qmax - zero, 1)), (np.minimum, np.minimum(spec.qmin - zero, -1))
+    used = np.maximum(reduced(plain.spec, np.maximum, weight), -reduced(plain.spec, np.minimum, weight)) > 0
     with np.errstate(over="ignore"):
-        cut = np.atleast_1d(np.maximum(*(reduced(spec, fold, weight) / end / params.scale for fold, end in ends)))
-    cut, most = cut[cut > 0], MOST_CUT.get(spec.bits, MOST_CUT[7])
-    if cut.size and (np.median(cut) > most or cut.max() > AT_ONCE * most):
+        cut = np.atleast_1d(plain.scale / scale)[np.atleast_1d(used)]
+    most = MOST_CUT.get(bits, MOST_CUT[7])
+    middle = np.median(cut) if cut.size >= FEW or (plain.scale.ndim == 0 and cut.size) else 0.0
+    if middle > most or cut.max(initial=0) > ONE_MORE * most:
         raise PlanError(
-            f"weight {key!r} is up to {cut.max():.1f} times as large as its scales can hold in {spec.bits} bits: they "
-            "were made for another width, or another network; remove its scale and nudge, or calibrate again"
+            f"weight {key!r} is up to {cut.max():.1f} times as large as its scales can hold in {bits} bits: they were "
+            "made for another width, or another network; remove its scale and nudge, or calibrate again"
         )
 
 
