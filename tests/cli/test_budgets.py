@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fewbit import api
-from fewbit.api import onecall
+from fewbit.api import job
 from fewbit.core.plan import Plan
 from fewbit.search.smart import Measured
 from tests.cli.conftest import Cli
@@ -102,7 +102,7 @@ def test_a_search_of_something_else_is_refused(
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Ctrl-C at a judgement."""
-    real = onecall.make_judge
+    real = job.make_judge
 
     def make_judge(*args: Any, **more: Any) -> Any:
         judge, count = real(*args, **more), iter(range(after))
@@ -114,7 +114,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
         return judged
 
-    monkeypatch.setattr(onecall, "make_judge", make_judge)
+    monkeypatch.setattr(job, "make_judge", make_judge)
 
 
 def test_an_interrupted_search_leaves_the_best_and_says_so(
@@ -172,7 +172,7 @@ def test_where_nothing_pays_the_float_network_is_written_and_that_is_said(
         nodes = {k: replace(n, quantized=False, reason="slow") for k, n in plan.nodes.items()}
         return Measured(Plan({}, nodes, plan.target, model=plan.model), 1.2, 1.1, 1.3, (), "nothing pays here")
 
-    monkeypatch.setattr(onecall, "measure", measure)
+    monkeypatch.setattr(job, "measure", measure)
     done = cli("quantize", net, "-o", tmp_path / "q.onnx", "--data", data, "--measure")
     assert done.code == 0 and "\nmeasured: nothing pays here\n" in done.out
     assert "! NOTHING WAS QUANTIZED: all 4 layers stay float." in done.out and "FASTER" not in done.out

@@ -233,7 +233,7 @@ def corrected(
     say = say or (lambda what, done, of: None)
     if config.bit_num == 0:
         runs = opener(plan.target, workers or cores())
-        return mixed(model, plan, config, parts.fit, lambda: random_feeds(model), runs, say), ()
+        return mixed(model, plan, config, parts, lambda: random_feeds(model), runs, say), ()
     if config.quant_strategy == "GPTQ" and not batches:
         raise UsageError("quant_strategy 'GPTQ' fits integers to data, and none was given; give some, or say 'auto'")
     if too_few(batches, parts):

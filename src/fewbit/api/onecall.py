@@ -108,17 +108,8 @@ def quantize(
     verify = verify and (data is not None or _known_sizes(given))
     source = MadeUp(feeds_within(given)) if data is None else as_source(data, given, data_config)
     seen = Remember(source, _room(chosen, verify), chosen.num_calib_batches)
-    job = Job(
-        given,
-        fused,
-        chosen,
-        seen,
-        workers or cores(),
-        say or (lambda what, done, of: None),
-        _end(chosen),
-        known,
-        made_up=data is None,
-    )
+    tell = say or (lambda what, done, of: None)
+    job = Job(given, fused, chosen, seen, workers or cores(), tell, _end(chosen), known, made_up=data is None)
 
     def ranges(plan: Plan) -> Plan:
         return calibrate(

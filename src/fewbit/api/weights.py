@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fewbit.api.common import Open
-from fewbit.api.samples import MadeUp, pieces
+from fewbit.api.samples import MadeUp, Slices, pieces
 from fewbit.config import QuantConfig
 from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
@@ -26,29 +26,34 @@ from fewbit.quantization.static import free_batch
 
 Feeding = Callable[[], dict[str, Any]]
 
+WHOLE = 1 << 30
+"""Samples at once where a batch cannot be cut."""
+
 SMALL = 4
 """Samples that the search by the network's error runs at once: it holds what all layers read and answer."""
 
 
-def mixed(
-    model: Model, plan: Plan, config: QuantConfig, batches: Sequence[Batch], feeds: Feeding, open: Open, say: Say
-) -> Plan:
+def mixed(model: Model, plan: Plan, config: QuantConfig, parts: Slices, feeds: Feeding, open: Open, say: Say) -> Plan:
     """Steps for every weight of a plan with bit_num 0.
 
     Args:
-        model: the fused float network. batches: data to fit to; empty if there is none.
+        model: the fused float network. parts: data to fit to and to judge by; empty if there is none.
         feeds: makes random numbers, for auto_tune without data. open: loads a model. say: tells what is done.
 
     Raises:
         UsageError: what was asked for is measured on data, and there is none.
     """
+    batches = parts.fit
     wanted = [w for w in ("min_cosine",) if config.min_cosine is not None]
     wanted += ["mixed_bit_search 'output'"] if config.mixed_bit_search == "output" else []
     if wanted and not batches:
         raise UsageError(f"{wanted[0]} needs data to measure the network's error on, and none was given")
     if config.mixed_bit_search == "output" or (config.mixed_bit_search == "auto" and batches):
-        small = [p for b in batches for p in pieces(b, SMALL)] if free_batch(model) else list(batches)
-        return output_plan(model, plan, config, small, open, progress=lambda n, of: say("steps of weights", n, of))
+        most = SMALL if free_batch(model) else WHOLE
+        fit, held = ([p for b in x for p in pieces(b, most)] for x in (batches, parts.held))
+        return output_plan(
+            model, plan, config, fit, open, held=held, progress=lambda n, of: say("steps of weights", n, of)
+        )
     if config.auto_tune:
         judge = cosine_judge(model, batches or [MadeUp(feeds()).batch], open)
         return auto_tuned(model, plan, config, judge, lambda n, of: say("tuning init_scale", n, of))

@@ -103,6 +103,7 @@ def output_plan(
     batches: Sequence[Any],
     open: Open,
     *,
+    held: Sequence[Any] = (),
     progress: Progress | None = None,
 ) -> Plan:
     """Give every weight of a weight-only plan its steps and integers.
@@ -111,7 +112,8 @@ def output_plan(
         model: the float network. plan: as `make_weight_plan` makes it.
         config: `min_cosine`, or 0.995 with `auto_tune`, is what the worst output keeps on a part of the data that
             nothing is fitted to; else the size is that of `mixed_plan` at `init_scale`.
-        batches: data, at least one batch. open: loads a model into an engine.
+        batches: data to fit to, at least one batch. open: loads a model into an engine.
+        held: what the cosine is judged on (default: a fifth of the batches, which are not fitted to then).
         progress: called with (weights done, weights), for the measuring and for each rounding.
 
     Raises:
@@ -122,14 +124,14 @@ def output_plan(
             "mixed_bit_search 'output' measures the network on data, and there is none; hand some, or say 'step'"
         )
     goal = config.min_cosine if config.min_cosine is not None else COSINE if config.auto_tune else None
-    fit, held = (batches, batches) if goal is None else _split(batches)
+    fit, judged = (batches, held) if goal is None or held else _split(batches)
     parts = _measured(model, plan, fit, open, progress)
     if not parts:
         return plan
     if goal is None:
         found = _for_size(parts, _twin_bits(model, plan, config), progress)
     else:
-        found = _for_cosine(parts, goal, Noise(model, plan, held, open), progress)
+        found = _for_cosine(parts, goal, Noise(model, plan, judged, open), progress)
     return _written(model, plan, parts, *found)
 
 
