@@ -25,7 +25,6 @@ from zoo.nets import NETWORKS
 
 import fewbit as fb
 from fewbit.core.plan import Plan
-from fewbit.data.base import Batch
 from fewbit.engines import open_runner
 from fewbit.graph.emit import stored_weight, weight_params_of
 from fewbit.graph.model import Model
@@ -72,7 +71,7 @@ def outputs(model: Model, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [dict(runner.run(f)) for f in feeds]
 
 
-def row(fused: Model, strategy: str, words: dict[str, Any], batches: list[Batch], told_of: Any) -> dict[str, Any]:
+def row(fused: Model, strategy: str, words: dict[str, Any], batches: list[Any], told_of: Any) -> dict[str, Any]:
     """One plan: made, corrected, judged."""
     start = time.perf_counter()
     plan = fb.make_plan(fused, quant_type="weight", **words)
@@ -87,7 +86,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     network = NETWORKS[name]
     try:
         fused = fb.fuse(fb.load(network.build()))
-        calib = [Batch(dict(f), None, i, [str(i)]) for i, f in enumerate(islice(network.calib(), args.calib))]
+        calib = [dict(f) for f in islice(network.calib(), args.calib)]
         given = list(islice(network.judge(), args.samples))
     except Unavailable as e:
         return {"note": network.note, "error": str(e)}
@@ -100,7 +99,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for bits in args.bits:
         for grain, shape in GRAINS.items():
-            if grain != "channel" and (bits > 4 or name not in args.groups):
+            if grain != "channel" and name not in args.groups:
                 continue
             for strategy, more in STRATEGIES.items():
                 if strategy == "best" and not args.best:
