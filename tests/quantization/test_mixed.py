@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewbit.config import QuantConfig
+from fewbit.core.fse import entropy
 from fewbit.core.plan import Plan
 from fewbit.core.target import Target
 from fewbit.graph.emit import stored_weight
 from fewbit.graph.model import Model, const
 from fewbit.quantization.mixed import Step, _entry, auto_tuned, mixed_plan, rounded, step_at, step_for, step_of_norm
-from fewbit.quantization.packed import channels, coded_bits, entropy, weights_of, width, with_weights
+from fewbit.quantization.packed import channels, coded_bits, weights_of, width, with_weights
 from fewbit.quantization.weight_only import make_weight_plan
 from tests.models import feeds_for, run
 from tests.quantization.nets import TOY, net

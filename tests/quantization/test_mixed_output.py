@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewbit.core.fse import entropy
 from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
 from fewbit.data.demo import DEMO_MODEL, demo_calibration, demo_test
@@ -22,7 +23,7 @@ from fewbit.graph.model import Model
 from fewbit.quantization.coded_rounding import REACH, coded_round, damped, error_of, lengths
 from fewbit.quantization.mixed import mixed_plan
 from fewbit.quantization.mixed_output import output_plan
-from fewbit.quantization.packed import coded_bits, entropy, weights_of, with_weights
+from fewbit.quantization.packed import coded_bits, weights_of, with_weights
 from tests.quantization.nets import Batch, net
 from tests.quantization.test_mixed import mixed, network, normal, start
 from tests.quantization.test_smooth import open_runner

@@ -104,7 +104,7 @@ def _best_log(symbols: UInt16, counts: Int64) -> tuple[int, int]:
     """The size of table, and the bits that it takes."""
     log = prescribed(counts.size)
     bits = _bits(symbols, counts, log)
-    if log == MOST_LOG or bits + log <= symbols.size * _entropy(counts) * (1 + SLACK):
+    if log == MOST_LOG or bits + log <= symbols.size * entropy_of(counts) * (1 + SLACK):
         return log, bits
     most = _bits(symbols, counts, MOST_LOG)
     while bits + log > (most + MOST_LOG) * (1 + SLACK):
@@ -115,10 +115,11 @@ def _best_log(symbols: UInt16, counts: Int64) -> tuple[int, int]:
 
 def entropy(q: IntArray) -> float:
     """Bits an integer below which no coder gets that knows nothing but how often each value occurs; 0 of none."""
-    return _entropy(_histogram(np.asarray(q).reshape(-1))[1])
+    return entropy_of(_histogram(np.asarray(q).reshape(-1))[1])
 
 
-def _entropy(counts: Int64) -> float:
+def entropy_of(counts: Int64) -> float:
+    """The same, from how often each value occurs; every count over 0."""
     share = counts / max(counts.sum(), 1)
     return abs(float((share * np.log2(share)).sum()))
 

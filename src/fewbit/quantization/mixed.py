@@ -24,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.config import QuantConfig
+from fewbit.core.fse import entropy
 from fewbit.core.nudge import pack_nudges
 from fewbit.core.params import QuantParams
 from fewbit.core.plan import Plan, ValuePlan
 from fewbit.core.spec import QuantSpec
 from fewbit.graph.model import Model
-from fewbit.quantization.packed import channels, entropy, explained, weights_of, width
+from fewbit.quantization.packed import channels, explained, weights_of, width
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]

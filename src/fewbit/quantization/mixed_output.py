@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.config import QuantConfig
+from fewbit.core.fse import entropy
 from fewbit.core.nudge import pack_nudges
 from fewbit.core.params import QuantParams
 from fewbit.core.plan import Plan, ValuePlan
@@ -34,7 +35,7 @@ from fewbit.quantization.coded_rounding import WORTH, coded_round, damped, error
 from fewbit.quantization.gains import Noise, Open, layers_of, moments_of, read_behind
 from fewbit.quantization.linear import Linear, size_of
 from fewbit.quantization.mixed import COSINE, rounded, step_for
-from fewbit.quantization.packed import bits_of, channels, entropy, explained, weights_of, width
+from fewbit.quantization.packed import bits_of, channels, explained, weights_of, width
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]

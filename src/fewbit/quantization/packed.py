@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.core.fse import entropy_of
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.graph.emit import stored_weight
 from fewbit.graph.model import Model, const
@@ -126,16 +127,6 @@ def counts_of(q: Array) -> NDArray[np.int64]:
     return found[found > 0]
 
 
-def entropy(q: Array) -> float:
-    """Bits that an integer takes, at least, if each is coded by how often it occurs."""
-    return _entropy(counts_of(q))
-
-
-def _entropy(counts: NDArray[np.int64]) -> float:
-    p = counts / max(int(counts.sum()), 1)
-    return float(-(p * np.log2(p)).sum()) + 0.0
-
-
 def width(lo: int, hi: int) -> int:
     """Smallest width of signed integers that holds both: at least 2, since 1 bit has no 0."""
     return next(b for b in range(2, 65) if -(1 << b - 1) <= lo and hi < 1 << b - 1)
@@ -144,7 +135,7 @@ def width(lo: int, hi: int) -> int:
 def bits_of(q: Array, numbers: int) -> float:
     """Bits that the integers of one weight take after coding, with their table and `numbers` scales, gains, offsets."""
     counts = counts_of(q)
-    return q.size * _entropy(counts) + counts.size * SYMBOL + numbers * NUMBER
+    return q.size * entropy_of(counts) + counts.size * SYMBOL + numbers * NUMBER
 
 
 def coded_bits(model: Model, plan: Plan) -> float:
