@@ -17,6 +17,7 @@ SAYS = {
     "quantize_demo": ["26 of 28 integer", "top-1 int8   9", "agreement    9", "wrote demo-int8.onnx"],
     "custom_collector": ["top-1 9", "the last logits have shape (16, 10)", "image      -0.8"],
     "edit_plan": ["as calibrated  top-1 9", "far too narrow", "lies outside of its range"],
+    "small_file": ["float     355.9 kB   top-1 0.9", "4 bits", "mixed", "top-1 0.92"],
     "mixed_precision": ["16 bits everywhere", "excluded by exclude_layers '/stem/*'"],
 }
 TUTORIAL = "quantized-fashion"
@@ -24,6 +25,7 @@ MAKES = {
     "mxnet_tutorial": [f"{TUTORIAL}{end}" for end in ("-0000.params", "-symbol.json", ".onnx", ".plan.json")],
     "quantize_demo": ["demo-int8.onnx", "demo-int8.plan.json"],
     "edit_plan": ["table.json"],
+    "small_file": ["demo-mixed.fewbit", "demo-mixed.plan.json", "demo-w4.onnx", "demo-w4.plan.json"],
 }
 
 
