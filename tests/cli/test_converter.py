@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import fewbit as fb
-from fewbit.data.demo import DEMO_MODEL, demo_calibration
 from tests.cli.conftest import Cli
+from tests.converter import furnish
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "mindspore"
 MUST = ("--fmk", "ONNX", "--modelFile", "net.onnx", "--outputFile", "out")
 
 
@@ -22,13 +18,7 @@ MUST = ("--fmk", "ONNX", "--modelFile", "net.onnx", "--outputFile", "out")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a network, pictures and the example configs."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(DEMO_MODEL, "net.onnx")
-    for path in GOLDEN.iterdir():
-        shutil.copy(path, ".")
-    (tmp_path / "pictures").mkdir()
-    for i, x in enumerate(demo_calibration()["image"][:4, 0]):
-        Image.fromarray(np.clip(x * 90 + 72.9, 0, 255).astype(np.uint8)).save(f"pictures/{i}.png")
-    return tmp_path
+    return furnish(tmp_path, pictures=4)
 
 
 def test_only_convert(cli: Cli, place: Path) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 import fewbit as fb
 from fewbit.compat.mindspore import Converted, convert
-from fewbit.data.demo import DEMO_MODEL, demo_calibration
+from fewbit.data.demo import demo_calibration
 from fewbit.engines import open_runner
 from fewbit.errors import ConfigError, FewbitError, FewbitWarning, UnknownName, UsageError
 from fewbit.report.quantized import Quantized
+from tests.converter import GOLDEN, furnish
 from tests.models import info, node, proto, weight
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "mindspore"
 X = {"image": demo_calibration()["image"][:8]}
 
 pytestmark = pytest.mark.filterwarnings("ignore::fewbit.errors.FewbitWarning")
@@ -28,13 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::fewbit.errors.FewbitWarning")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a network, pictures and the example configs."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(DEMO_MODEL, "net.onnx")
-    for path in GOLDEN.iterdir():
-        shutil.copy(path, ".")
-    (tmp_path / "pictures").mkdir()
-    for i, x in enumerate(demo_calibration()["image"][:6, 0]):
-        Image.fromarray(np.clip(x * 90 + 72.9, 0, 255).astype(np.uint8)).save(f"pictures/{i}.png")
-    return tmp_path
+    return furnish(tmp_path, pictures=6)
 
 
 def make(**words: object) -> Converted:

@@ -6,22 +6,22 @@ bit_num 0         output: steps by the network's error; step: by the weight's er
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from fewbit.api.common import Open
 from fewbit.api.samples import MadeUp, Slices, pieces
 from fewbit.config import QuantConfig
-from fewbit.core.metrics import ErrorSums
 from fewbit.core.plan import Plan
-from fewbit.data import Batch
 from fewbit.errors import UsageError
+from fewbit.graph.emit import stored_weight
 from fewbit.graph.model import Model
 from fewbit.quantization.correct import Correction, Say
 from fewbit.quantization.correct_weights import without_data
+from fewbit.quantization.gains import Noise
 from fewbit.quantization.mixed import auto_tuned, mixed_plan
 from fewbit.quantization.mixed_output import output_plan
-from fewbit.quantization.packed import with_weights
+from fewbit.quantization.packed import weights_of
 from fewbit.quantization.static import free_batch
 
 Feeding = Callable[[], dict[str, Any]]
@@ -44,10 +44,10 @@ def mixed(model: Model, plan: Plan, config: QuantConfig, parts: Slices, feeds: F
         UsageError: what was asked for is measured on data, and there is none.
     """
     batches = parts.fit
-    wanted = [w for w in ("min_cosine",) if config.min_cosine is not None]
-    wanted += ["mixed_bit_search 'output'"] if config.mixed_bit_search == "output" else []
+    wanted = "min_cosine" if config.min_cosine is not None else ""
+    wanted = wanted or ("mixed_bit_search 'output'" if config.mixed_bit_search == "output" else "")
     if wanted and not batches:
-        raise UsageError(f"{wanted[0]} needs data to measure the network's error on, and none was given")
+        raise UsageError(f"{wanted} needs data to measure the network's error on, and none was given")
     if config.mixed_bit_search == "output" or (config.mixed_bit_search == "auto" and batches):
         most = SMALL if free_batch(model) else WHOLE
         fit, held = ([p for b in x for p in pieces(b, most)] for x in (batches, parts.held))
@@ -55,7 +55,11 @@ def mixed(model: Model, plan: Plan, config: QuantConfig, parts: Slices, feeds: F
             model, plan, config, fit, open, held=held, progress=lambda n, of: say("steps of weights", n, of)
         )
     if config.auto_tune:
-        judge = cosine_judge(model, batches or [MadeUp(feeds()).batch], open)
+        noise = Noise(model, plan, batches or [MadeUp(feeds()).batch], open)
+
+        def judge(plan: Plan) -> float:
+            return noise.of({k: stored_weight(plan, k, w).real() for k, w in weights_of(model, plan).items()})[1]
+
         return auto_tuned(model, plan, config, judge, lambda n, of: say("tuning init_scale", n, of))
     return mixed_plan(model, plan, config)
 
@@ -65,20 +69,3 @@ def unfitted(model: Model, plan: Plan, config: QuantConfig, why: str) -> tuple[P
     note = f"not tried: {why}"
     told = () if config.effort == "fast" else (Correction("fitted to data", False, 0.0, 0.0, 0.0, note),)
     return without_data(plan, model, config), told
-
-
-def cosine_judge(model: Model, batches: Sequence[Batch], open: Open) -> Callable[[Plan], float]:
-    """What tells the cosine of the worst output under a plan, on these batches."""
-    runner = open(model)
-    truth = [{k: x.copy() for k, x in runner.run(b.feeds).items() if x.dtype.kind == "f"} for b in batches]
-
-    def judge(plan: Plan) -> float:
-        other = open(with_weights(model, plan))
-        sums = {name: ErrorSums() for name in truth[0]}
-        for batch, there in zip(batches, truth, strict=True):
-            here = other.run(batch.feeds)
-            for name, total in sums.items():
-                total.update(there[name], here[name])
-        return min((s.cosine for s in sums.values()), default=1.0)
-
-    return judge

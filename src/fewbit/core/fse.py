@@ -115,7 +115,12 @@ def _best_log(symbols: UInt16, counts: Int64) -> tuple[int, int]:
 
 def entropy(q: IntArray) -> float:
     """Bits an integer below which no coder gets that knows nothing but how often each value occurs; 0 of none."""
-    return entropy_of(_histogram(np.asarray(q).reshape(-1))[1])
+    return entropy_of(counts_of(q))
+
+
+def counts_of(q: IntArray) -> Int64:
+    """How often each integer occurs that does."""
+    return _histogram(np.asarray(q).reshape(-1))[1]
 
 
 def entropy_of(counts: Int64) -> float:

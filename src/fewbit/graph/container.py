@@ -34,7 +34,7 @@ from fewbit.core.stored import StoredWeight
 from fewbit.core.weight_block import Entry, from_block, to_block
 from fewbit.core.writing import writing
 from fewbit.errors import ConfigError, ModelFormatError, UnsupportedModel, unknown
-from fewbit.graph.files import Bytes, from_proto
+from fewbit.graph.files import Bytes, from_proto, opened
 from fewbit.graph.model import MAX_PROTO, Model, dims
 from fewbit.graph.wire import BIG
 
@@ -175,15 +175,8 @@ def read_container(path: str | Path) -> tuple[Model, StoredWeights, dict[str, An
         UnsupportedModel: its graph is beyond what fewbit takes.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            header, blocks = _read(file, str(path))
-    except FileNotFoundError:
-        raise ModelFormatError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise ModelFormatError(f"{path} is a folder; a {SUFFIX} file is needed") from None
-    except OSError as e:
-        raise ModelFormatError(f"cannot read {path}: {e.strerror or e}") from e
+    with opened(path, f"a {SUFFIX}") as file:
+        header, blocks = _read(file, str(path))
     split = 1 + len(header["stored"])
     entries = {}
     for fields, data in zip(header["stored"], blocks[1:split], strict=True):

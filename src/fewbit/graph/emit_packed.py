@@ -8,7 +8,7 @@ Where nobody else reads W the unpacked value takes its name, and the float weigh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import onnx_ir as ir
 
@@ -22,6 +22,20 @@ Stored = Callable[[str, Array], StoredWeight]
 Readers = list[tuple[ir.Node, int]]
 
 
+def packed_uses(plan: Plan, nodes: Iterable[ir.Node]) -> dict[str, Readers]:
+    """Entries of the packed weights that these nodes read as such → the nodes, and the index of that input."""
+    found: dict[str, Readers] = {}
+    for node in nodes:
+        verdict = plan.nodes.get(str(node.name))
+        if verdict is None or not verdict.quantized:
+            continue
+        for i, (value, role) in enumerate(zip(node.inputs, verdict.roles, strict=False)):
+            key = plan.weight_key(str(value.name), str(node.name)) if value is not None and role == "weight" else None
+            if key is not None and plan.values[key].storage == "packed":
+                found.setdefault(key, []).append((node, i))
+    return found
+
+
 def emit_packed(w: Unpacking, plan: Plan, nodes: list[ir.Node], stored_of: Stored) -> dict[str, StoredWeight]:
     """Unpack all packed weights of these nodes; float weights that nobody reads any more are left to be dropped.
 
@@ -31,17 +45,11 @@ def emit_packed(w: Unpacking, plan: Plan, nodes: list[ir.Node], stored_of: Store
     Returns:
         what is unpacked, by the name of its value.
     """
-    readers: dict[tuple[ir.Value, str], Readers] = {}
-    for node in nodes:
-        roles = plan.nodes[str(node.name)].roles
-        for i, (value, role) in enumerate(zip(node.inputs, roles, strict=False)):
-            key = plan.weight_key(str(value.name), str(node.name)) if value is not None and role == "weight" else None
-            if value is not None and key is not None and plan.values[key].storage == "packed":
-                readers.setdefault((value, key), []).append((node, i))
     found = {}
-    for (value, key), uses in readers.items():
+    for key, uses in packed_uses(plan, nodes).items():
+        value = uses[0][0].inputs[uses[0][1]]
         data = const(value)
-        assert data is not None
+        assert value is not None and data is not None
         check_finite(data, str(value.name), str(uses[0][0].name))
         stored = stored_of(key, data)
         new = unpack(w, stored)

@@ -6,6 +6,7 @@ offsets and lengths are checked against the file before anything is mapped. Noth
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
@@ -57,21 +58,29 @@ def load_model(path: str | Path, *, allow_quantized: bool = False) -> Model:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with opened(path, "a model") as file:
             message, weights = read_cut(file)
         proto = onnx.ModelProto.FromString(message)
-    except FileNotFoundError:
-        raise ModelFormatError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise ModelFormatError(f"{path} is a folder; a model file is needed") from None
-    except OSError as e:
-        raise ModelFormatError(f"cannot read {path}: {e.strerror or e}") from e
     except (DecodeError, ValueError) as e:
         raise ModelFormatError(f"{path} is not an ONNX model, or it is truncated or corrupt: {e}") from e
     model = from_proto(proto, path, weights)
     if not allow_quantized:
         refuse_quantized(model, str(path))
     return model
+
+
+@contextlib.contextmanager
+def opened(path: Path, kind: str) -> Iterator[BinaryIO]:
+    """A file to read; what goes wrong with it is a ModelFormatError. `kind`: of file that is needed, for messages."""
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise ModelFormatError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise ModelFormatError(f"{path} is a folder; {kind} file is needed") from None
+    except OSError as e:
+        raise ModelFormatError(f"cannot read {path}: {e.strerror or e}") from e
 
 
 def from_proto(proto: onnx.ModelProto, path: Path | None = None, weights: Mapping[str, Bytes] | None = None) -> Model:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.core.fse import entropy_of
+from fewbit.core.fse import counts_of, entropy_of
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.graph.emit import stored_weight
+from fewbit.graph.emit_packed import packed_uses
 from fewbit.graph.model import Model, const
 from fewbit.graph.places import weight_places
 
@@ -37,22 +37,8 @@ def weights_of(model: Model, plan: Plan) -> dict[str, Array]:
 
 
 def readers(model: Model, plan: Plan) -> dict[str, list[str]]:
-    """Entries of the plan's weights → the nodes that read them."""
-    return {key: [str(node.name) for node, _ in uses] for key, uses in _uses(model, plan).items()}
-
-
-def _uses(model: Model, plan: Plan) -> dict[str, list[tuple[Node, int]]]:
-    """Entries of the plan's weights → the nodes that read them as such, and the index of that input."""
-    found: dict[str, list[tuple[Node, int]]] = {}
-    for node in model.nodes:
-        verdict = plan.nodes.get(str(node.name))
-        if verdict is None or not verdict.quantized:
-            continue
-        for i, (value, role) in enumerate(zip(node.inputs, verdict.roles, strict=False)):
-            key = plan.weight_key(str(value.name), str(node.name)) if value is not None and role == "weight" else None
-            if key is not None:
-                found.setdefault(key, []).append((node, i))
-    return found
+    """Entries of the plan's packed weights → the nodes that read them."""
+    return {key: [str(node.name) for node, _ in uses] for key, uses in packed_uses(plan, model.nodes).items()}
 
 
 def channels(model: Model, plan: Plan) -> dict[str, int]:
@@ -76,7 +62,7 @@ def own_weights(model: Model, plan: Plan) -> tuple[Model, dict[str, str]]:
         the copy; entries of the plan → names of their initializers.
     """
     out = model.clone()
-    names, taken, values, uses = dict[str, str](), out.names(), out.values(), _uses(out, plan)
+    names, taken, values, uses = dict[str, str](), out.names(), out.values(), packed_uses(plan, out.nodes)
     for key, data in weights_of(model, plan).items():
         value = values.get(key)
         if value is not None and len(value.uses()) == len(uses.get(key, ())) and not value.is_graph_output():
@@ -114,17 +100,6 @@ def explained(model: Model, plan: Plan, told: Mapping[str, str], floats: Mapping
 
 
 # -- size ------------------------------------------------------------------------------------------------------------
-
-
-def counts_of(q: Array) -> NDArray[np.int64]:
-    """How often each integer occurs that does."""
-    if not q.size:
-        return np.zeros(0, np.int64)
-    lo, hi = int(q.min()), int(q.max())
-    if hi - lo >= 1 << 20:
-        return np.unique(q, return_counts=True)[1]
-    found = np.bincount(q.reshape(-1).astype(np.int64) - lo)
-    return found[found > 0]
 
 
 def width(lo: int, hi: int) -> int:

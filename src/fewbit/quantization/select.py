@@ -199,15 +199,19 @@ def _type(value: Value) -> str:
 
 def _too_small(node: Node, index: int, known: NodeFacts, config: QuantConfig) -> str:
     shape = [int(d) for d in node.inputs[index].shape.numpy()]
-    size, least = prod(shape), config.min_quant_weight_size
-    if size < least:
-        return f"its weight has {size} elements; {least - 1} or fewer stay float (min_quant_weight_size)"
     channels = known.channels if index == 1 else None
     if channels is None:
         channels = next((shape[p.channel] for p in weight_places(node) if p.index == index), None)
-    least = config.min_quant_weight_channel
-    if channels is not None and channels < least:
-        return f"it has {channels} channels; {least - 1} or fewer stay float (min_quant_weight_channel)"
+    return gated(prod(shape), channels, config)
+
+
+def gated(size: int, channels: int | None, config: QuantConfig) -> str:
+    """Why a weight of this size stays float by the user's gates; empty if it passes them."""
+    least, fewest = config.min_quant_weight_size, config.min_quant_weight_channel
+    if size < least:
+        return f"its weight has {size} elements; {least - 1} or fewer stay float (min_quant_weight_size)"
+    if channels is not None and channels < fewest:
+        return f"it has {channels} channels; {fewest - 1} or fewer stay float (min_quant_weight_channel)"
     return ""
 
 

@@ -18,7 +18,7 @@ from fewbit.core.target import Target
 from fewbit.graph.facts import check_finite_weights
 from fewbit.graph.model import Model, dims
 from fewbit.graph.places import WeightPlace, weight_places
-from fewbit.quantization.select import CONTROL_FLOW, check_names, excluded, settings_for
+from fewbit.quantization.select import CONTROL_FLOW, check_names, excluded, gated, settings_for
 
 Node = Any
 Wish = dict[str, Any]
@@ -115,11 +115,8 @@ def weight_only_spec(shape: tuple[int | None, ...], place: WeightPlace, config: 
 def _too_small(shape: tuple[int | None, ...], place: WeightPlace, spec: QuantSpec, config: QuantConfig) -> str:
     """Why a weight is not worth storing in few bits; empty if it is."""
     size, channels = prod(int(d or 0) for d in shape), int(shape[place.channel] or 0)
-    least, fewest = config.min_quant_weight_size, config.min_quant_weight_channel
-    if size < least:
-        return f"its weight has {size} elements; {least - 1} or fewer stay float (min_quant_weight_size)"
-    if channels < fewest:
-        return f"it has {channels} channels; {fewest - 1} or fewer stay float (min_quant_weight_channel)"
+    if kept := gated(size, channels, config):
+        return kept
     bits = spec.bits if config.bit_num else 8
     if size * bits // 8 + 4 * scales_of(shape, spec) + OVERHEAD >= 4 * size:
         return f"its weight has {size} elements; unpacking would take more room than it saves"
