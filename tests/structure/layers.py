@@ -82,8 +82,10 @@ def violations(module: str, code: ast.Module, *, package: bool = False) -> list[
                 found.append(f"{where}: {other} does not stand left of {own}")
             elif (own, other) in FORBIDDEN:
                 found.append(f"{where}: {own} takes a Runner and a Target as arguments")
+            elif other == "torch" != own and i.name != "fewbit.torch" and not i.late:
+                found.append(f"{where}: what needs torch is imported inside the function that needs it")
         elif top in ONLY_GRAPH and own != "graph":
             found.append(f"{where}: only graph may")
-        elif top in OPTIONAL and not i.late:
+        elif top in OPTIONAL and not i.late and own != top:  # fewbit/torch/ is itself loaded late
             found.append(f"{where}: an optional package is imported inside the function that needs it")
     return found

@@ -32,7 +32,9 @@ BAD = [
     ("fewbit.engines.base", "from onnx_ir import passes", "only graph may"),
     ("fewbit.engines.base", "if TYPE_CHECKING:\n    import onnx_ir as ir", "only graph may"),
     ("fewbit.engines.openvino", "import openvino as ov", "inside the function"),
-    ("fewbit.torch.modules", "class A:\n    from torch import nn", "inside the function"),
+    ("fewbit.torch.modules", "class A:\n    import ncnn", "inside the function"),
+    ("fewbit.api.retraining", "import torch", "inside the function"),
+    ("fewbit.api.retraining", "from fewbit.torch.layers import QuantLinear", "inside the function"),
     ("fewbit.data.arrays", "try:\n    import torch\nexcept ImportError:\n    torch = None", "inside the function"),
     ("fewbit.misc.tool", "", "no place in the order"),
 ]
@@ -43,6 +45,8 @@ GOOD = [
     ("fewbit.engines.openvino", "def run():\n    import openvino as ov"),
     ("fewbit.engines.openvino", "if TYPE_CHECKING:\n    import openvino as ov"),
     ("fewbit.engines.openvino", "from . import base\nfrom .base import Runner\nfrom ..core.target import Target"),
+    ("fewbit.torch.modules", "from torch import nn\nfrom fewbit.torch.layers import QuantLinear"),
+    ("fewbit.api.retraining", "def f():\n    from fewbit.torch.layers import QuantLinear"),
     ("fewbit", "from fewbit import api\nfrom fewbit.cli import main"),
     ("fewbit.__main__", "from fewbit.cli import main"),
 ]
