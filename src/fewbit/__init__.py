@@ -31,6 +31,7 @@ _WHERE = {
     "profile": "fewbit.api",
     "quantize": "fewbit.api",
     "sensitivity": "fewbit.api",
+    "simulate": "fewbit.api",
     "sizes": "fewbit.api",
     "CalibrationCollector": "fewbit.calib",
     "DataConfig": "fewbit.config",
@@ -68,6 +69,7 @@ __all__ = [
     "profile",
     "quantize",
     "sensitivity",
+    "simulate",
     "sizes",
 ]
 
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
         profile,
         quantize,
         sensitivity,
+        simulate,
         sizes,
     )
     from fewbit.calib import CalibrationCollector
@@ -100,6 +103,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":  # the folder: fb.torch.prepare
+        return import_module("fewbit.torch")
     if name not in _WHERE:
         raise AttributeError(f"module 'fewbit' has no attribute {name!r}")
     found = getattr(import_module(_WHERE[name]), name)

@@ -16,6 +16,7 @@ FewbitError
 ├── PlanError             a plan that does not fit the model, or is damaged
 ├── EngineError           an engine refused or failed
 │   └── EngineMissing     an optional engine is not installed; names the extra
+├── VerificationError     what was made does not compute what it should
 └── OutputError           the result cannot be written
 
 FewbitWarning             what the user should know but need not act on
@@ -99,6 +100,10 @@ class EngineMissing(EngineError):
 
     def __init__(self, engine: str, extra: str) -> None:
         super().__init__(f"{engine} is not installed; it comes with: pip install 'fewbit[{extra}]'")
+
+
+class VerificationError(FewbitError):
+    """What was made does not compute what it should."""
 
 
 class OutputError(FewbitError):

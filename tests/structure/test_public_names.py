@@ -14,7 +14,7 @@ from tests.structure.source import project
 PUBLIC = """
     CalibrationCollector DataConfig FewbitError FewbitWarning Model Plan QuantConfig QuantSpec Quantized
     apply attach benchmark calibrate compare correct evaluate explain fuse inspect load make_plan profile quantize
-    sensitivity sizes
+    sensitivity simulate sizes
 """.split()
 
 

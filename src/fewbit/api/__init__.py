@@ -6,7 +6,9 @@ from fewbit.api.forms import FORMS, sizes
 from fewbit.api.looking import attach, compare, evaluate, inspect, sensitivity
 from fewbit.api.making import apply, calibrate, correct, make_plan
 from fewbit.api.onecall import VERIFY_SAMPLES, quantize
+from fewbit.api.simulating import simulate
 from fewbit.api.speed import benchmark, profile
+from fewbit.api.sweeping import sweep
 from fewbit.core.target import TARGETS
 from fewbit.frontends import load
 from fewbit.graph.fuse import fuse
@@ -31,6 +33,8 @@ __all__ = [
     "quantize",
     "sensitivity",
     "settings",
+    "simulate",
     "sizes",
+    "sweep",
     "target_named",
 ]

@@ -12,7 +12,7 @@ from fewbit import __version__
 
 VERBS = (
     "quantize", "calibrate", "apply", "compare", "sensitivity", "evaluate", "benchmark", "inspect", "targets",
-    "convert", "expand", "sizes", "explain", "records", "demo",
+    "train", "convert", "expand", "sizes", "explain", "simulate", "records", "demo",
 )  # fmt: skip
 """In the order of use, which is the order in the help."""
 

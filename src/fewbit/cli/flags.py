@@ -21,9 +21,14 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from fewbit.config import DataConfig, QuantConfig, default_of
+from fewbit.config.simulate import SimulateConfig
+from fewbit.config.train import TrainConfig
 from fewbit.errors import ConfigError
 
-TITLES = {QuantConfig: "How to quantize", DataConfig: "How data is read"}
+TITLES = {
+    QuantConfig: "How to quantize", SimulateConfig: "What is simulated", TrainConfig: "How to train",
+    DataConfig: "How data is read",
+}  # fmt: skip
 METAVARS = {int: "INT", float: "NUMBER", str: "WORD"}
 OVERRIDE = "GLOB=key:value"
 
@@ -34,13 +39,17 @@ def with_flags(*kinds: type, without: Sequence[str] = ()) -> Callable[[Verb], Ve
     """Give a verb a flag for each field of these configs; those that were said arrive as the dict `words`.
 
     Args:
-        kinds: of config. without: fields that the verb has no use for.
+        kinds: of config; a field that two have is that of the first. without: fields that the verb has no use for.
     """
 
     def add(verb: Verb) -> Verb:
         own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "words"]
-        hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items() if name not in without}
-        made = [_parameter(f, hints[f.name], TITLES[kind]) for kind in kinds for f in fields(kind) if f.name in hints]
+        hints, made = dict[str, Any](), []
+        for kind in kinds:
+            types = get_type_hints(kind)
+            new = [f for f in fields(kind) if f.name not in hints and f.name not in without]
+            hints |= {f.name: types[f.name] for f in new}
+            made += [_parameter(f, types[f.name], TITLES[kind]) for f in new]
 
         @functools.wraps(verb)
         def call(**given: Any) -> Any:
@@ -71,7 +80,8 @@ def _parameter(f: Field[Any], hint: Any, title: str) -> inspect.Parameter:
         kind, metavar = list[str], "X,Y,…" if get_args(kind)[0] is float else "A,B,…"
     elif kind not in METAVARS:
         kind, metavar = list[str], f"'{OVERRIDE}'"
-    option = typer.Option(names, help=_help(f), metavar=metavar, rich_help_panel=title, show_default=False)
+    also = f.metadata.get("also", ())
+    option = typer.Option(names, *also, help=_help(f), metavar=metavar, rich_help_panel=title, show_default=False)
     return inspect.Parameter(
         f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )

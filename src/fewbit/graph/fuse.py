@@ -9,6 +9,7 @@ The result computes what the model did, up to rounding. It is the network that p
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from fewbit.graph.model import Model
@@ -35,22 +36,22 @@ RULES: tuple[Rule[Any], ...] = tuple(rule for phase in PHASES for rule in phase)
 log = logging.getLogger("fewbit")
 
 
-def fuse(model: Model) -> Model:
-    """A copy of a float network with all rules applied; the original stays as it is.
+def fuse(model: Model, without: Collection[Rule[Any]] = ()) -> Model:
+    """A copy of a float network with all rules applied, but for those left out; the original stays as it is.
 
     `aliases` of the result tells which node does the work of one that is gone ("" if none needs to).
     """
-    return fuse_with_report(model)[0]
+    return fuse_with_report(model, without)[0]
 
 
-def fuse_with_report(model: Model) -> tuple[Model, Report]:
+def fuse_with_report(model: Model, without: Collection[Rule[Any]] = ()) -> tuple[Model, Report]:
     """As `fuse`, and what was changed, and what was recognised but refused, and why."""
     fused = model.clone()
     before = {str(n.name) for n in fused.graph}
     fused.drop_unused()
     changes: list[Change] = []
     while True:
-        reports = [apply(fused, phase) for phase in PHASES]
+        reports = [apply(fused, [rule for rule in phase if rule not in without]) for phase in PHASES]
         changes += [c for r in reports for c in r.changes]
         if not any(reports):
             break

@@ -1,0 +1,229 @@
+"""Quantization-aware training: a network prepared for it, and the integer network that came out.
+
+prepare: trace → export → fuse → plan → calibrate → quantizers in place
+export:  plain layers → ONNX → the plan with the trained scales → integer network → run beside the simulation
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fewbit.api.common import Data, opener, settings, target_named
+from fewbit.api.making import calibrate, emit
+from fewbit.config import DataConfig, QuantConfig
+from fewbit.config.fields import default_of
+from fewbit.core.plan import Plan
+from fewbit.core.tables import listed
+from fewbit.errors import ConfigError, FewbitWarning, PlanError, VerificationError
+from fewbit.graph.model import Array, Model
+from fewbit.quantization.plan import make_plan as _make_plan
+from fewbit.report.quantized import Quantized
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+LEARNED_BELOW = 8
+"""Bits below which step sizes are learned unless said otherwise."""
+
+MOST_STEPS, MOST_SHARE = 1.0, 0.001
+"""How far the integer network may lie from the simulation: steps of the output; share of outputs that differ."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The integer network beside the simulation, on the same samples.
+
+    Args:
+        outputs: numbers compared. differ: share of them that differ by half a step or more.
+        most: largest difference, in steps. agreement: share of samples with the same class, None without classes.
+        engine: what ran the integer network. step: "output" if the output itself is integer, else the 255th part of
+            its range.
+    """
+
+    outputs: int
+    differ: float
+    most: float
+    agreement: float | None
+    engine: str
+    step: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether this counts as equal: at most one step, in at most 0.1 % of the outputs."""
+        return self.differ <= MOST_SHARE and self.most <= MOST_STEPS + 1e-3
+
+    def __str__(self) -> str:
+        classes = "" if self.agreement is None else f", same class {self.agreement:.2%}"
+        return (
+            f"{self.engine} against simulation: {self.differ:.4%} of {self.outputs:,} outputs differ, "
+            f"by {self.most:.2g} steps at most{classes}"
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A trained network on its way out: `model, plan = fb.torch.export(net, sample)` works as well.
+
+    Args:
+        model: the float network. plan: formats, ranges and scales as trained. quantized: the integer network.
+        check: how it compares with the simulation.
+    """
+
+    model: Model
+    plan: Plan
+    quantized: Quantized
+    check: Check
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.model
+        yield self.plan
+
+    def save(self, path: str | Path) -> None:
+        """Write the integer ONNX file, and the plan beside it."""
+        self.quantized.save(path)
+
+
+def prepare(
+    net: nn.Module,
+    sample: Any,
+    config: QuantConfig | str | Path | None = None,
+    data: Data = None,
+    *,
+    learned: bool | None = None,
+    ste: str = "clipped",
+    fake_bn: str = "running",
+    **words: Any,
+) -> fx.GraphModule:
+    """A copy of a network that computes, and learns, as its integer form will compute.
+
+    Args:
+        net: any network that `torch.fx` can trace. It is left as it is.
+        sample: what forward takes: a tensor, or a tuple of them; the first axis counts samples.
+        config, words: as for `fewbit.quantize`: bit_num, weight_bit_num, quantize_granularity, overrides, target …
+        data: to calibrate the first ranges on, see `fewbit.data` (default: the sample).
+        learned: step sizes are trained (LSQ); else ranges follow the data, as moving averages. Default: with formats
+            of less than 8 bits.
+        ste: gradient of rounding where nothing is learned: "clipped" (none outside of the range) or "plain".
+        fake_bn: BatchNorm of rounded layers: "running" (one convolution; weights are folded with the running
+            statistics), "batch" (two; folded with those of the batch), "frozen".
+
+    Returns:
+        a `torch.fx.GraphModule` with the same parameters, to be trained with any loop, and exported by `export`.
+
+    Raises:
+        UnsupportedModel: the network cannot be traced or exported. ConfigError: a word that says nothing here.
+    """
+    from fewbit.torch.onnx import arguments
+    from fewbit.torch.placement import place
+    from fewbit.torch.sites import Sites, find_sites, unplaceable
+    from fewbit.torch.trace import traced
+
+    chosen, given = settings(config, words)
+    chosen = _trainable(chosen, low="calib_mode" not in words)
+    target = target_named(chosen.target)
+    inputs = arguments(sample)
+    graph = traced(net)
+    sites: Sites = find_sites(graph, inputs)
+    floats: dict[str, str] = {}
+    plan = first = _make_plan(sites.model, chosen, target, floats)
+    while more := unplaceable(plan, sites):
+        floats |= more
+        plan = _make_plan(sites.model, chosen, target, floats)
+    _tell_of_float(first, floats)
+    if not any(v.role == "act" for v in plan.values.values()):
+        why = sorted(set(plan.kept_float().values()))
+        raise PlanError(f"nothing of the network would become integer: {listed(why)}")
+    ranged = calibrate(sites.model, plan, _feeds(sites.model, inputs) if data is None else data, **_said(given))
+    steps = min(v.spec.bits for v in ranged.values.values()) < LEARNED_BELOW if learned is None else learned
+    return place(graph, sites, ranged, learned=steps, ste=ste, fake_bn=fake_bn)
+
+
+def _tell_of_float(plan: Plan, floats: Mapping[str, str]) -> None:
+    """Warn of layers that the plan wanted as integers and that the traced network has no place for."""
+    lost = [f"{k} ({why})" for k, why in floats.items() if "weight" in plan.nodes[k].roles]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} layer{'s stay' if len(lost) > 1 else ' stays'} float: {'; '.join(lost[:3])}"
+            + (f"; and {len(lost) - 3} more" if len(lost) > 3 else ""),
+            FewbitWarning,
+            stacklevel=3,
+        )
+
+
+def _trainable(config: QuantConfig, low: bool) -> QuantConfig:
+    """The settings, if all of them say something about training.
+
+    Args:
+        low: nobody said how ranges are found; with few bits the largest value is a bad one to start from.
+    """
+    if config.quant_type != "full" or config.calib_mode in ("none", "custom"):
+        raise ConfigError(
+            f"training simulates integer weights and activations with calibrated ranges; quant_type "
+            f"{config.quant_type!r} with calib_mode {config.calib_mode!r} is not that"
+        )
+    if config.measure or config.debug_info_save_path:
+        raise ConfigError("measure and debug_info_save_path are for fewbit.quantize; leave them out of prepare")
+    bits = min(config.bit_num, *(int(o.get("bit_num", 16)) for o in config.overrides.values()), 16)
+    return replace(config, calib_mode="mse") if low and config.calib_mode == "naive" and bits < 8 else config
+
+
+def _said(config: DataConfig) -> dict[str, Any]:
+    from dataclasses import fields
+
+    return {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != default_of(f)}
+
+
+def _feeds(model: Model, inputs: Sequence[Any]) -> dict[str, Array]:
+    return {i.name: np.asarray(x.detach().cpu().numpy()) for i, x in zip(model.inputs, inputs, strict=True)}
+
+
+def export(net: nn.Module, sample: Any, *, strict: bool = True) -> Exported:
+    """The integer ONNX network of a trained one, run beside the simulation.
+
+    Args:
+        net: made by `prepare` or `convert_model`; it is left as it is.
+        sample: what forward takes; also what the integer network is compared on: the more samples, the better.
+        strict: raise if the integer network does not equal the simulation; else warn.
+
+    Raises:
+        VerificationError: it does not. PlanError: the network is no longer the one that was prepared.
+    """
+    from fewbit.torch.onnx import arguments
+    from fewbit.torch.readback import exported, prepared_part
+
+    inputs = arguments(sample)
+    graph = prepared_part(net)
+    model, plan = exported(graph, inputs)
+    out = emit(model, plan, {})
+    check = _checked(graph, inputs, out)
+    if not check.equal:
+        if strict:
+            raise VerificationError(f"the exported network is not what was simulated: {check}")
+        warnings.warn(f"the exported network is not quite what was simulated: {check}", FewbitWarning, stacklevel=2)
+    return Exported(model, plan, out, check)
+
+
+def _checked(graph: Any, inputs: Sequence[Any], out: Quantized) -> Check:
+    """Run both."""
+    from fewbit.torch.onnx import simulated
+
+    wanted = simulated(graph, inputs)
+    runner = opener(out.plan.target, 1)(out)
+    found = list(runner.run(_feeds(out, inputs)).values())
+    count, differ, most, kind = 0, 0, 0.0, "output"
+    for info, a, b in zip(out.outputs, wanted, found, strict=True):
+        value = out.plan.values.get(info.name)
+        step = float(out.plan.params(info.name).scale) if value is not None else float(np.ptp(a)) / 255 or 1.0
+        kind = kind if value is not None else "range/255"
+        off = np.abs(a.astype(np.float64) - b) / step
+        count, differ, most = count + off.size, differ + int((off >= 0.5).sum()), max(most, float(off.max(initial=0)))
+    first = wanted[0]
+    classes = len(wanted) == 1 and first.ndim == 2 and first.shape[1] > 1
+    same = float(np.mean(first.argmax(1) == found[0].argmax(1))) if classes else None
+    return Check(count, differ / max(1, count), most, same, out.plan.target, kind)

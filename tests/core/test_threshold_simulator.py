@@ -1,0 +1,101 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewbit.core.threshold_simulator import BINS, Counts, divergences, levels_of, threshold_bins
+from fewbit.errors import BadSample
+
+
+def literal(hist, levels):
+    """The search as it is told, one candidate and one bin after the other."""
+    found = []
+    for i in range(levels, hist.size + 1):
+        p = hist[:i].astype(np.float64)
+        p[i - 1] += hist[i:].sum()
+        group = (np.arange(i) * levels / i).astype(int)
+        means = np.array([hist[:i][group == j].mean() for j in range(levels)])
+        q = np.interp(np.linspace(0, levels - 1, i), np.arange(levels), means)
+        q = np.maximum(q, 1e-7) * (p > 0)
+        p, q = p[p > 0] / p.sum(), q[p > 0] / q.sum()
+        found.append(float((p * np.log(p / q)).sum()))
+    return np.array(found)
+
+
+@given(st.integers(0, 2**32), st.integers(3, 90), st.integers(2, 20), st.floats(0, 0.9))
+@settings(max_examples=60, deadline=None)
+def test_as_the_literal_search(seed, bins, levels, sparse):
+    rng = np.random.default_rng(seed)
+    hist = rng.integers(1, 50, bins) * (rng.random(bins) >= sparse)
+    hist[rng.integers(bins)] += 1
+    levels = min(levels, bins - 1)
+    ours, theirs = divergences(hist, levels), literal(hist, levels)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    best = threshold_bins(hist, levels)
+    assert theirs[int(best) - levels] <= theirs.min() + 1e-9
+
+
+@pytest.mark.parametrize("bits, signed, levels", [(8, True, 128), (8, False, 256), (1, True, 1), (4, False, 16)])
+def test_levels_are_those_on_one_side_of_zero(bits, signed, levels):
+    assert levels_of(bits, signed) == levels
+
+
+def test_an_outlier_is_cut_off_and_a_flat_range_is_kept():
+    rng = np.random.default_rng(0)
+    x = np.abs(rng.normal(size=100_000))
+    x[0] = 40
+    counts = Counts(40.0)
+    counts.update(x)
+    assert 2 < counts.threshold(8, False) < 10
+    flat = Counts(1.0)
+    flat.update(rng.uniform(-1, 1, 100_000))
+    assert flat.threshold(8, True) > 0.95
+
+
+def test_fewer_bits_keep_less():
+    x = np.random.default_rng(1).laplace(size=200_000)
+    counts = Counts(float(np.abs(x).max()))
+    counts.update(x)
+    assert counts.threshold(2, True) < counts.threshold(4, True) < counts.threshold(8, True) < counts.top
+
+
+def test_zeros_are_not_counted_and_what_is_beyond_falls_into_the_last_bin():
+    counts = Counts(2.0)
+    counts.update(np.array([0.0, 0.0, -1.0, 2.0, 5.0], np.float32))
+    assert counts.hist.sum() == 3
+    assert counts.hist[-1] == 2
+    assert counts.hist[BINS // 2 - 1] == 1  # the range is a little wider than 2
+
+
+def test_nothing_but_zeros_has_no_range():
+    counts = Counts(0.0)
+    counts.update(np.zeros(5, np.float32))
+    assert counts.threshold(8, True) == 0
+
+
+def test_as_many_levels_as_bins_or_a_single_one_keep_everything():
+    counts = Counts(3.0)
+    counts.update(np.linspace(0.1, 3, 50))
+    assert counts.threshold(16, False) == counts.top == pytest.approx(3.00001)
+    assert counts.threshold(1, True) == counts.top  # one level: every candidate would be perfect
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_without_a_bin_are_refused(bad):
+    with pytest.raises(BadSample, match="NaN or infinite"):
+        Counts(1.0).update(np.array([0.5, bad]))
+    with pytest.raises(BadSample, match="belongs to no bin"):
+        Counts(bad)
+
+
+def test_a_search_takes_a_fraction_of_a_second():
+    hist = np.random.default_rng(2).integers(1, 1000, BINS)
+    threshold_bins(hist, 128)
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        threshold_bins(hist, 128)
+        took.append(time.perf_counter() - start)
+    assert min(took) < 1  # 0.1 s on an idle machine
