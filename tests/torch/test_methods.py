@@ -14,7 +14,7 @@ from fewbit.torch import methods
 from fewbit.torch.bind import METHODS
 from fewbit.torch.calibrate import calibrate_inputs, inputs_of
 from fewbit.torch.convert import convert_model
-from fewbit.torch.merge_bn import merge_bn
+from fewbit.torch.merging import merge_bn
 from tests.torch.small_nets import made
 
 

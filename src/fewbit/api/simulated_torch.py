@@ -120,7 +120,7 @@ class TorchSimulating:
 
     def __init__(self, network: TorchNetwork, config: SimulateConfig) -> None:
         from fewbit.torch.convert import convert_model
-        from fewbit.torch.merge_bn import merge_bn
+        from fewbit.torch.merging import merge_bn
 
         self.network, self.notes = network, list(network.notes)
         net = copy.deepcopy(network.net)

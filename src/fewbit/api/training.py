@@ -235,7 +235,7 @@ def _retrained(
     if say is not None:
         say("exporting", 0, 0)
     graph.to("cpu", memory_format=torch.contiguous_format)
-    out = export(graph, _sample(tests, CHECKED), strict=False)
+    out = export(graph, _sample(tests, CHECKED))
     found = evaluate(out.quantized, tests.feeds(), batch_size=CALIBRATION_BATCH)
     assert isinstance(found, Evaluation)
     report = replace(report, exported=found.accuracy[1].rate)

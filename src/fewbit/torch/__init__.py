@@ -12,27 +12,36 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewbit.errors import EngineMissing
 
 _WHERE = {
-    "export": "fewbit.api.retraining",
-    "prepare": "fewbit.api.retraining",
-    "ActQuantizer": "fewbit.torch.quantizer",
-    "WeightQuantizer": "fewbit.torch.quantizer",
-    "fake_quantize": "fewbit.torch.rounding",
-    **dict.fromkeys(
-        ("QuantConv1d", "QuantConv2d", "QuantConv3d", "QuantConvTranspose1d", "QuantConvTranspose2d",
-         "QuantConvTranspose3d", "QuantLinear"),
-        "fewbit.torch.layers",
-    ),
-}  # fmt: skip
+    name: f"fewbit.{folder}"
+    for folder, names in {
+        "api.retraining": "export prepare",
+        "torch.blocks": "QuantActivation collect_quantized_blocks",
+        "torch.calibrate": "calibrate_inputs",
+        "torch.convert": "convert_model",
+        "torch.converters": (
+            "gen_act_converter gen_bn_converter gen_conv2d_converter gen_conv_converter gen_dense_converter"
+        ),
+        "torch.layers": (
+            "QuantConv1d QuantConv2d QuantConv3d QuantConvTranspose1d QuantConvTranspose2d QuantConvTranspose3d "
+            "QuantLinear"
+        ),
+        "torch.merging": "merge_bn",
+        "torch.methods": "disable_quantize enable_quantize fix_params qparams_init quantize_input update_ema",
+        "torch.quantizer": "ActQuantizer WeightQuantizer",
+        "torch.report": "quantization_report",
+        "torch.rounding": "fake_quantize",
+    }.items()
+    for name in names.split()
+}
 
-__all__ = sorted(_WHERE)
-
-if TYPE_CHECKING:
-    from fewbit.torch.quantizer import ActQuantizer, WeightQuantizer
+__all__ = [  # noqa: PLE0604
+    *_WHERE,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from torch import fx, nn
 from fewbit.errors import FewbitWarning
 from fewbit.torch.blocks import collect_quantized_blocks
 from fewbit.torch.calibrate import calibrate_inputs
-from fewbit.torch.merge_bn import merge_bn
+from fewbit.torch.merging import merge_bn
 from fewbit.torch.methods import (
     disable_quantize,
     enable_quantize,

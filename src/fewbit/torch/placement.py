@@ -2,9 +2,9 @@
 
     x → conv → bn → relu → y      ⇒      x → [Q] → QuantConv(bn inside) → relu → [Q] → y
 
-Where the ONNX form will have a QuantizeLinear, the traced network has an `ActQuantizer`; the layers that will be integer
-become layers whose weights are rounded on every forward. Who reads a value that an integer node makes reads the rounded
-one; else only integer readers do: what the engine will see is what training sees.
+Where the ONNX form will have a QuantizeLinear, the traced network has an `ActQuantizer`; the layers that will be
+integer become layers whose weights are rounded on every forward. Who reads a value that an integer node makes reads the
+rounded one; else only integer readers do: what the engine will see is what training sees.
 """
 
 from __future__ import annotations
@@ -90,10 +90,9 @@ def _activations(
     names: dict[str, str] = {}
     wanted = [k for k, v in plan.values.items() if v.role == "act" and not _moved(makers.get(k), plan)]
     several = Counter(plan.values[k].group for k in wanted)
-    done: set[str] = set()
     for name in sorted(wanted, key=lambda k: plan.values[k].group != k):
         value, node = plan.values[name], nodes[sites.values[name]]
-        users = _replaceable(node, readers_of(plan, sites, name))
+        users = _readers(node, readers_of(plan, sites, name), sites.passing)
         if not users and not _feeds_output(node):
             continue
         if value.group not in names:
@@ -103,9 +102,8 @@ def _activations(
         else:
             module, where = Follower(graph.get_submodule(names[value.group])), f"{PREFIX}.{node.name}_too"
         new = insert_module(graph, where, module, behind=node)
-        done.add(name)
-        for user in users:
-            user.replace_input_with(node, new)
+        for user, through in users:
+            user.replace_input_with(through, new)
     return names
 
 
@@ -115,8 +113,21 @@ def _moved(maker: Any, plan: Plan) -> bool:
     return verdict is not None and verdict.quantized and "same" in verdict.outputs and maker.op_type in MOVES
 
 
-def _replaceable(node: fx.Node, readers: set[str] | None) -> list[fx.Node]:
-    return [u for u in node.users if readers is None or u.name in readers]
+def _readers(node: fx.Node, readers: set[str] | None, passing: frozenset[str]) -> list[tuple[fx.Node, fx.Node]]:
+    """Who is to read the rounded value, and through which node it reads the value now.
+
+    Args:
+        readers: names of those that read integers; None: everybody. passing: nodes that hand on what they read.
+    """
+    found = []
+    for user in node.users:
+        if readers is None or user.name in readers:
+            found.append((user, node))
+        elif user.name in passing:
+            behind = _readers(user, readers, passing)
+            every = len(behind) == len(user.users) and all(through is user for _, through in behind)
+            found += [(user, node)] if every else behind
+    return found
 
 
 def _feeds_output(node: fx.Node) -> bool:
@@ -214,16 +225,18 @@ def _adds_integers(graph: fx.GraphModule, call: fx.Node, verdict: NodePlan) -> b
 def _integer_sums(
     graph: fx.GraphModule, nodes: Mapping[str, fx.Node], sites: Sites, plan: Plan, prepared: Prepared
 ) -> None:
-    """Let sums of two rounded values round as engines do."""
+    """Let sums of two rounded values round as engines do; with fewer than 8 bits these sum floats."""
     makers = _made_by(sites.model, plan)
     for node in sites.model.nodes:
         call, name = nodes.get(sites.nodes[str(node.name)]), str(node.name)
-        if node.op_type != "Add" or name not in makers or call is None or call.target not in ADDS or len(call.args) != 2:
+        if node.op_type != "Add" or name not in makers or call is None:
+            continue
+        if call.target not in ADDS or len(call.args) != 2:
             continue
         values = [*(str(v.name) for v in node.inputs if v is not None), makers[name]]
         groups = [plan.values[v].group for v in values if v in plan.values]
-        narrow = all(plan.values[g].spec.bits <= MOST_BITS and g in prepared.quantizers for g in groups)
-        if len(groups) != 3 or not narrow or not all(isinstance(a, fx.Node) for a in call.args):
+        whole = all(plan.values[g].spec.bits == MOST_BITS and g in prepared.quantizers for g in groups)
+        if len(groups) != 3 or not whole or not all(isinstance(a, fx.Node) for a in call.args):
             continue
         with graph.graph.inserting_before(call):
             parts = [graph.graph.get_attr(prepared.quantizers[g]) for g in groups]
@@ -235,7 +248,9 @@ def _made_by(model: Model, plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in model.nodes:
         verdict = plan.nodes.get(str(node.name))
-        for out in node.outputs if verdict is not None and verdict.quantized else ():
+        if verdict is None or not verdict.quantized:
+            continue
+        for out in node.outputs:
             if str(out.name) in plan.values:
                 found[verdict.absorbed_by or str(node.name)] = str(out.name)
     return found

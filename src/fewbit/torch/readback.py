@@ -75,7 +75,7 @@ def planned_weight(sites: Sites, plan: Plan, node: str, layer: nn.Module) -> tup
     key = plan.weight_key(name, node)
     turned = same_weight(sites.model, node, sites.layer(node) or layer)
     if key is None or turned is None:
-        raise PlanError(f"the weight of layer {node!r} is no longer the one that was prepared; prepare the network anew")
+        raise PlanError(f"the weight of layer {node!r} is no longer the one that was prepared; prepare it anew")
     params = layer.weight_quantizer.params(torch.from_numpy(data.T.copy() if turned else data.copy()))
     scale = params.scale.T if turned else params.scale
     own = QuantParams(plan.values[key].spec, scale, np.zeros(scale.shape, np.int32))
@@ -122,6 +122,6 @@ def prepared_part(net: nn.Module) -> fx.GraphModule:
         net = inner
     if not (isinstance(net, fx.GraphModule) and KEY in net.meta):
         raise UsageError(
-            f"{type(net).__name__} was not prepared; make it by fewbit.torch.prepare(net, sample), train that, export it"
+            f"{type(net).__name__} was not prepared; call fewbit.torch.prepare(net, sample), train that and export it"
         )
     return net

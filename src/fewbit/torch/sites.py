@@ -51,12 +51,14 @@ class Sites:
 
     Args:
         model: the float network in ONNX. values: ONNX value → traced node. nodes: ONNX node → traced node.
+        passing: traced nodes that are nothing in ONNX, such as Identity, and Dropout in evaluation.
         graph: the plain form; its modules hold the weights that `model` holds.
     """
 
     model: Model
     values: Mapping[str, str]
     nodes: Mapping[str, str]
+    passing: frozenset[str]
     graph: fx.GraphModule
 
     def layer(self, node: str) -> nn.Module | None:
@@ -89,18 +91,19 @@ def find_sites(graph: fx.GraphModule, sample: Sequence[Any]) -> Sites:
     _as_they_were(model)
     _name_weights(model)
     values: dict[str, str] = {}
+    passing = set()
     for node in order:
         value = found.values.get(labels[node.name])
-        if value is not None:
-            values.setdefault(value, node.name)
+        if value is not None and values.setdefault(value, node.name) != node.name:
+            passing.add(node.name)
     places = {label: name for name, label in labels.items()}
     owners = {n: places[label] for n, label in found.owners.items()}
     nodes = {str(n.name): owners.get(str(n.name)) or values.get(str(n.outputs[0].name), "") for n in model.nodes}
-    return Sites(model, values, nodes, clean)
+    return Sites(model, values, nodes, frozenset(passing), clean)
 
 
 def _unlike_constants(plain: nn.Module) -> None:
-    """Let no parameter be all 0 or all 1: what adds 0 or multiplies by 1 is optimized away, and training changes that."""
+    """Let no parameter be all 0 or all 1: what adds 0 or multiplies by 1 is optimized away, until it is trained."""
     for p in plain.parameters():
         if p.is_floating_point() and p.numel():
             for value, instead in CONSTANTS.items():
@@ -123,7 +126,7 @@ def _name_weights(model: Model) -> None:
         for place in weight_places(node)[:1]:
             value = node.inputs[place.index]
             name = f"{node.name}.weight"
-            if str(value.name) in done:
+            if value is None or str(value.name) in done:
                 continue
             if value.name != name and name not in model.names():
                 value.name = name
@@ -183,7 +186,7 @@ def unplaceable(plan: Plan, sites: Sites) -> dict[str, str]:
     for name, value in plan.values.items():
         if value.role != "act" or name in sites.values:
             continue
-        for node in readers.get(name) or makers.get(name, ()):
+        for node in readers.get(name) or makers.get(name) or ():
             inside = sites.nodes.get(node) or "forward"
             found.setdefault(node, f"value {name!r}, which it needs as integers, lies inside of {inside!r}")
     for node in sites.model.nodes:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from fewbit.errors import FewbitWarning, UnknownName, UnsupportedModel
-from fewbit.torch.merge_bn import merge_bn
+from fewbit.torch.merging import merge_bn
 from fewbit.torch.report import quantization_report
 from tests.torch.small_nets import NETS, Branching, made, settled
 
