@@ -18,6 +18,9 @@ SAYS = {
     "custom_collector": ["top-1 9", "the last logits have shape (16, 10)", "image      -0.8"],
     "edit_plan": ["as calibrated  top-1 9", "far too narrow", "lies outside of its range"],
     "small_file": ["float     355.9 kB   top-1 0.9", "4 bits", "mixed", "top-1 0.92"],
+    "qat_own_loop": ["4 bits, trained  top-1 0.", "against simulation: 0.0000%"],
+    "qat_w4_lsq": ["against simulation: 0.0000%"],
+    "qat_int8_to_onnx": ["float ResNet on", "wrote resnet8-int8.onnx"],
     "mixed_precision": ["16 bits everywhere", "excluded by exclude_layers '/stem/*'"],
 }
 TUTORIAL = "quantized-fashion"
@@ -25,6 +28,9 @@ MAKES = {
     "mxnet_tutorial": [f"{TUTORIAL}{end}" for end in ("-0000.params", "-symbol.json", ".onnx", ".plan.json")],
     "quantize_demo": ["demo-int8.onnx", "demo-int8.plan.json"],
     "edit_plan": ["table.json"],
+    "qat_own_loop": ["own-w4a4.onnx", "own-w4a4.plan.json"],
+    "qat_w4_lsq": ["net-w4a4.onnx", "net-w4a4.plan.json"],
+    "qat_int8_to_onnx": ["resnet8-int8.onnx", "resnet8-int8.plan.json"],
     "small_file": ["demo-mixed.fewbit", "demo-mixed.plan.json", "demo-w4.onnx", "demo-w4.plan.json"],
 }
 

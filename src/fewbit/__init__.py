@@ -33,6 +33,8 @@ _WHERE = {
     "sensitivity": "fewbit.api",
     "simulate": "fewbit.api",
     "sizes": "fewbit.api",
+    "sweep": "fewbit.api",
+    "train": "fewbit.api",
     "CalibrationCollector": "fewbit.calib",
     "DataConfig": "fewbit.config",
     "FewbitError": "fewbit.errors",
@@ -42,6 +44,8 @@ _WHERE = {
     "QuantConfig": "fewbit.config",
     "QuantSpec": "fewbit.core.spec",
     "Quantized": "fewbit.report.quantized",
+    "SimulateConfig": "fewbit.config.simulate",
+    "TrainConfig": "fewbit.config.train",
 }
 
 __all__ = [
@@ -54,6 +58,8 @@ __all__ = [
     "QuantConfig",
     "QuantSpec",
     "Quantized",
+    "SimulateConfig",
+    "TrainConfig",
     "apply",
     "attach",
     "benchmark",
@@ -71,6 +77,8 @@ __all__ = [
     "sensitivity",
     "simulate",
     "sizes",
+    "sweep",
+    "train",
 ]
 
 if TYPE_CHECKING:
@@ -92,9 +100,13 @@ if TYPE_CHECKING:
         sensitivity,
         simulate,
         sizes,
+        sweep,
+        train,
     )
     from fewbit.calib import CalibrationCollector
     from fewbit.config import DataConfig, QuantConfig
+    from fewbit.config.simulate import SimulateConfig
+    from fewbit.config.train import TrainConfig
     from fewbit.core.plan import Plan
     from fewbit.core.spec import QuantSpec
     from fewbit.errors import FewbitError, FewbitWarning

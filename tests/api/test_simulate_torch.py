@@ -173,7 +173,7 @@ def test_reference_networks_are_trained_once(tmp_path: Path, monkeypatch: pytest
     again = fb.simulate("resnet8", **words, quant_type="channel", merge_bn=True)
     assert again.notes[0].startswith("float network: trained before")
     assert sum(not why for why in again.layers.values()) == len(again.layers) - 1
-    assert reference_networks()[:2] == ["resnet8", "resnet20"]
+    assert list(reference_networks())[:2] == ["resnet8", "resnet20"]
 
 
 def test_weights_come_from_files(tmp_path: Path) -> None:

@@ -70,7 +70,6 @@ def test_without_matplotlib_there_is_the_table(
         ("--data {data}", "no network is given; give a file, or a name that --list-models shows"),
         ("{net} --model {net} --data {data}", "two networks are given"),
         ("{net}", "give them with --dataset fashion-mnist, or --data PATH"),
-        ("{net} --data {data} --num-workers 4", "num_workers has no use here"),
         ("{net} --data {data} --use-gpu 0 --device cpu", "--use-gpu and --device say the same"),
         ("{net} --data {data} --use-gpu 0", "device is 'cuda:0'; networks from files are simulated on the CPU"),
         ("{net} --data {data} --sweep-bits 4", "--sweep-bits is an axis of a sweep; add --sweep"),

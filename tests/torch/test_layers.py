@@ -190,7 +190,7 @@ def test_mixed_precision_trains():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch does it itself
-@pytest.mark.parametrize("way", ["batch", "running"])
+@pytest.mark.parametrize("way", [pytest.param("batch", marks=pytest.mark.slow), "running"])
 def test_compiled_layers_train_as_well(way):
     torch.compiler.reset()
     plain = made(nn.Conv2d(3, 4, 3), input=ActQuantizer(QuantSpec(8, False)), bn=nn.BatchNorm2d(4), fake_bn=way)

@@ -273,7 +273,7 @@ def test_a_quantizer_used_twice_goes_backward():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch does it itself
-@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("learned", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_compiled_quantizers_follow_as_well(learned):
     torch.compiler.reset()
     plain = nn.Sequential(ActQuantizer(AFFINE, learned=learned))

@@ -177,7 +177,13 @@ def test_the_input_is_left_as_it_is():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch does it itself
-@pytest.mark.parametrize("ste, spec", [("plain", S4), ("clipped", QuantSpec(1, True)), ("lsq", U4)])
+@pytest.mark.parametrize(
+    "ste, spec",
+    [
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in (("plain", S4), ("clipped", QuantSpec(1, True)))),
+        ("lsq", U4),
+    ],
+)
 def test_compiled_graphs_compute_the_same(ste, spec):
     def loss(x, s, z):
         return fake_quantize(x * 2, s, z, spec, ste).square().sum()

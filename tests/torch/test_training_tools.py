@@ -31,7 +31,7 @@ def converted(name: str, **words: Any) -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("tied", {"learned": True, "fake_bn": "running"}),
+        pytest.param("tied", {"learned": True, "fake_bn": "running"}, marks=pytest.mark.slow),
         *(pytest.param(name, w, marks=pytest.mark.slow) for name in ("residual", "shared", "transposed") for w in WAYS),
     ],
     ids=str,
@@ -123,22 +123,40 @@ def test_replicas_of_data_parallel(name: str, words: dict[str, Any]) -> None:
 PARALLEL = {"running": {"fake_bn": "running"}, "learned": {"learned": True, "fake_bn": "batch"}}
 
 
+def _steps(words: dict[str, Any], rank: int) -> nn.Module:
+    """Two steps of DistributedDataParallel with this process's share of the data."""
+    net, x = converted("residual", **words)
+    net.qparams_init(x)
+    parallel = DistributedDataParallel(net)
+    for _ in range(2):
+        parallel.zero_grad()
+        parallel(x * (1 + rank)).square().mean().backward()
+        net.update_ema()
+        with torch.no_grad():  # torch.optim would load the compiler, which takes seconds
+            for p in net.parameters():
+                p.sub_(0.01 * p.grad)
+    net.quantize_input(online=False)
+    return parallel
+
+
+def test_steps_of_distributed_training() -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        start = dict(converted("residual", fake_bn="running")[0].named_parameters())
+        trained = _steps(PARALLEL["running"], 0).module
+        assert not torch.equal(trained.fc.weight, start["fc.weight"])
+        assert all(torch.isfinite(x).all() for x in trained.state_dict().values() if torch.is_tensor(x))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def _train(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     try:
         for way, words in PARALLEL.items():
-            net, x = converted("residual", **words)
-            net.qparams_init(x)
-            parallel = DistributedDataParallel(net)
-            for _ in range(2):
-                parallel.zero_grad()
-                parallel(x * (1 + rank)).square().mean().backward()
-                net.update_ema()
-                with torch.no_grad():  # torch.optim would load the compiler, which takes seconds
-                    for p in net.parameters():
-                        p.sub_(0.01 * p.grad)
-            net.quantize_input(online=False)
+            parallel = _steps(words, rank)
+            net = parallel.module
             torch.save(net.state_dict(), Path(folder) / f"{way}{rank}.pt")
         with pytest.raises(UnsupportedModel, match=r"this is DistributedDataParallel.*before it is wrapped"):
             convert_model(parallel)
@@ -146,6 +164,7 @@ def _train(rank: int, port: int, folder: str) -> None:
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -9,6 +9,7 @@ from fewbit.api.onecall import VERIFY_SAMPLES, quantize
 from fewbit.api.simulating import simulate
 from fewbit.api.speed import benchmark, profile
 from fewbit.api.sweeping import sweep
+from fewbit.api.training import train
 from fewbit.core.target import TARGETS
 from fewbit.frontends import load
 from fewbit.graph.fuse import fuse
@@ -37,4 +38,5 @@ __all__ = [
     "sizes",
     "sweep",
     "target_named",
+    "train",
 ]

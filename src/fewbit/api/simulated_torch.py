@@ -13,12 +13,14 @@ import numpy as np
 
 from fewbit.config.simulate import SimulateConfig
 from fewbit.core.runner import Executed, Feeds, NodeTime
-from fewbit.data.datasets import open_dataset
+from fewbit.data.datasets import DATASETS, open_dataset
 from fewbit.errors import UnsupportedModel, UsageError, unknown
 from fewbit.graph.model import TensorInfo
 from fewbit.quantization.simulator import FIRST
 
 INPUT = "input"
+LARGEST = 64
+"""Pixels of an image's edge that reference networks are trained on if they have no weights."""
 NO_BN = "the network holds no BatchNorm that could be merged; merge_bn changes nothing"
 
 
@@ -42,7 +44,7 @@ def open_torch(
 
     from fewbit.torch.checkpoint import put
     from fewbit.torch.devices import device_of
-    from fewbit.torch.nets import NETS, build, is_function, load_network
+    from fewbit.torch.nets import NETS, build, is_function, load_network, our_name
     from fewbit.torch.pretrained import find
     from fewbit.torch.weights_file import read_weights
 
@@ -55,11 +57,13 @@ def open_torch(
         net = model if isinstance(model, nn.Module) else load_network(str(model))
         name = type(net).__name__ if isinstance(model, nn.Module) else str(model)
     else:
-        name = str(model)
+        name = our_name(str(model))
         if name not in NETS:
             raise unknown("network", name, NETS, hint="A file, or module:function, would do as well")
         if dataset is None:
             raise UsageError(f"{name} is made for the images of a data set; say which with dataset")
+        if params is None and dataset in DATASETS:
+            _check_size(name, dataset)
     if dataset is not None:
         test = open_dataset(dataset, dataset_root, split="test")
         shape = test.shape
@@ -73,6 +77,16 @@ def open_torch(
     if params is not None:
         put(read_weights(Path(params)), net, Path(params))
     return TorchNetwork(net, name, shape, on, threads, notes)
+
+
+def _check_size(name: str, dataset: str) -> None:
+    """Refuse to train a network for small images on large ones."""
+    edge = max(DATASETS[dataset].shape[1:])
+    if edge > LARGEST:
+        raise UsageError(
+            f"{name} is made for images of 28 to 32 pixels, and those of {dataset} have {edge}; simulate one that was "
+            f"trained on them: its ONNX file, its MXNet checkpoint ({name}-symbol.json), or module:function"
+        )
 
 
 class TorchNetwork:

@@ -25,7 +25,7 @@ from fewbit.core.runner import Feeds, Runner
 from fewbit.data import Batch
 from fewbit.errors import EngineMissing, UsageError, unknown
 from fewbit.frontends import load
-from fewbit.frontends.base import FRONTENDS, PREFIXES, WAYS_IN
+from fewbit.frontends.base import FRONTENDS, PREFIXES, WAYS_IN, Shapes
 from fewbit.graph.model import Model
 from fewbit.report.evaluate import Evaluation, evaluate
 from fewbit.report.simulation import Simulation
@@ -111,6 +111,7 @@ def simulate(
     limit: int | None = None,
     device: str = "cpu",
     params: str | Path | None = None,
+    input_shapes: Shapes | None = None,
     use_gn: bool = False,
     use_se: bool = False,
     last_gamma: bool = False,
@@ -127,7 +128,8 @@ def simulate(
             is evaluated on and whose training part calibrates. dataset_root: folder of its files.
         calib_data: to calibrate on, beside `data`; default: the first samples of each class in `data` itself.
         limit: evaluate on so many test images at most.
-        device: where torch networks run. params: weights of a torch network (.pt, .npz, .safetensors).
+        device: where torch networks run. params: weights of a torch network (.pt, .npz, .safetensors), or of an MXNet
+            symbol that are not called as usual. input_shapes: what a file leaves open; see `fewbit.load`.
         use_gn, use_se, last_gamma: variants of a reference network. threads: cores to use (default: all).
         say: called with (what is done, batches done, batches; 0: nobody knows).
         config, words: `SimulateConfig`, its fields, and those of `DataConfig`.
@@ -138,8 +140,8 @@ def simulate(
     shared, reading = words_of(config, words)
     chosen = configure(SimulateConfig, None, **shared)
     network = open_network(
-        model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, threads=threads,
-        use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say,
+        model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, shapes=input_shapes,
+        threads=threads, use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say,
     )  # fmt: skip
     sets = open_sets(network.inputs, data, reading, dataset, dataset_root, calib_data, limit, chosen)
     return one(network, sets, chosen, Remembered(network.reference()), say or silent)
@@ -227,6 +229,7 @@ def open_network(
     dataset_root: str | Path | None,
     device: str,
     params: str | Path | None,
+    shapes: Shapes | None,
     threads: int | None,
     say: Say | None,
     **variants: bool,
@@ -240,12 +243,16 @@ def open_network(
         said = [w for w in variants if variants[w]]
         if said:
             raise UsageError(f"{said[0]} is a variant of reference networks; {model} is what it is")
-        loaded = as_model(model if params is None or isinstance(model, Model) else load(model, params=params))
+        loaded = as_model(model if isinstance(model, Model) else load(model, params=params, input_shapes=shapes))
         if device not in ("cpu", "auto"):
             raise UsageError(f"device is {device!r}; networks from files are simulated on the CPU: leave it out")
         return OnnxNetwork(loaded, threads)
     if find_spec("torch") is None:
         raise EngineMissing("PyTorch", "torch")
+    if shapes:
+        raise UsageError(
+            "input_shapes is for networks in files; a torch network takes what its data holds: leave it out"
+        )
     from fewbit.api.simulated_torch import open_torch
 
     return open_torch(
@@ -261,14 +268,14 @@ def is_file_name(text: str) -> bool:
     return known or os.path.exists(text) or any(os.path.exists(text + tail) for tail in PREFIXES)
 
 
-def reference_networks() -> list[str]:
-    """Names of the networks that fewbit can build and train itself.
+def reference_networks() -> dict[str, int]:
+    """Networks that fewbit can build and train itself, and how many parameters each has.
 
     Raises:
         EngineMissing: PyTorch is not installed.
     """
     if find_spec("torch") is None:
         raise EngineMissing("PyTorch", "torch")
-    from fewbit.torch.nets import NETS
+    from fewbit.torch.nets import NETS, build
 
-    return list(NETS)
+    return {name: sum(p.numel() for p in build(name).parameters()) for name in NETS}

@@ -18,6 +18,7 @@ from fewbit.config.simulate import SimulateConfig, swept
 from fewbit.core.tables import dumps
 from fewbit.core.writing import writing
 from fewbit.errors import UsageError
+from fewbit.frontends.base import Shapes
 from fewbit.report.simulation import Simulation
 from fewbit.report.sweep import Sweep, SweepRow
 
@@ -38,6 +39,7 @@ def sweep(
     say: Say | None = None,
     device: str = "cpu",
     params: str | Path | None = None,
+    input_shapes: Shapes | None = None,
     use_gn: bool = False,
     use_se: bool = False,
     last_gamma: bool = False,
@@ -59,8 +61,8 @@ def sweep(
     cells = swept(shared, axes or {})
     tell = say or silent
     network = open_network(
-        model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, threads=threads,
-        use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say,
+        model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, shapes=input_shapes,
+        threads=threads, use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say,
     )  # fmt: skip
     sets = open_sets(network.inputs, data, reading, dataset, dataset_root, calib_data, limit, cells[0])
     kept = Kept(Path(store), _about(network, sets)) if store is not None else Kept(None, "")

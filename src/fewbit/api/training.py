@@ -173,13 +173,14 @@ def _network(
     """The float network, and what it is called."""
     from fewbit.torch.checkpoint import put
     from fewbit.torch.fit import seeded
-    from fewbit.torch.nets import build, is_function, load_network
+    from fewbit.torch.nets import build, is_function, load_network, our_name
     from fewbit.torch.pretrained import find
     from fewbit.torch.weights_file import read_weights
 
     wanted = {k: v for k, v in (variants or {}).items() if v}
     if wanted and not (isinstance(net, str) and not is_function(net)):
         raise UsageError(f"{next(iter(wanted))} is a variant of reference networks; a network of your own has none")
+    net = our_name(net) if isinstance(net, str) else net
     if not isinstance(net, str):
         found, name = net, type(net).__name__
     elif is_function(net):

@@ -1,7 +1,11 @@
-"""The verbs put together. A new verb is a file here with a function `run`, and its name in `VERBS`."""
+"""The verbs put together. A new verb is a file here with a function `run`, and its name in `VERBS`.
+
+A verb that takes words of another tool has a function `READ`, too: (words, parameters of the verb) → words as flags.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -36,6 +40,18 @@ class Sectioned(TyperCommand):
                 formatter.write_dl(sections[title], col_max=36)
 
 
+def reading(read: Callable[[Sequence[str], Sequence[Any]], list[str]] | None) -> type[Sectioned]:
+    """The class of a verb's command: with words that are read anew before they are taken as flags, or without."""
+    if read is None:
+        return Sectioned
+
+    class Reading(Sectioned):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, read(args, self.get_params(ctx)))
+
+    return Reading
+
+
 def command() -> Any:
     """The whole command line, ready to be run."""
     app = typer.Typer(
@@ -47,7 +63,8 @@ def command() -> Any:
     )
     app.callback()(_top)
     for verb in VERBS:
-        app.command(verb, cls=Sectioned)(import_module(f"fewbit.cli.{verb}").run)
+        module = import_module(f"fewbit.cli.{verb}")
+        app.command(verb, cls=reading(getattr(module, "READ", None)))(module.run)
     return typer.main.get_command(app)
 
 

@@ -64,6 +64,16 @@ def answer(text: Callable[[], str], found: Callable[[], Any], *, json: bool, qui
         show(text())
 
 
+def list_networks(json: bool) -> None:
+    """Print the reference networks."""
+    from fewbit.api.simulating import reference_networks
+
+    found = reference_networks()
+    wide = max(map(len, found))
+    lines = [f"{name:<{wide}}  {count:>9,} parameters" for name, count in found.items()]
+    answer(lambda: "\n".join(lines), lambda: found, json=json)
+
+
 def say(text: str) -> None:
     """A remark that is no part of the result."""
     print(text, file=sys.stderr, flush=True)

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from fewbit.cli.flags import flag, with_flags
-from fewbit.cli.given import Data, Json, Quiet, Threads
+from fewbit.cli.given import Data, InputShapes, Json, Quiet, Threads, read_shapes
 from fewbit.cli.outputs import output_file
 from fewbit.cli.resuming import going_on
-from fewbit.cli.screen import answer, say, show, work
+from fewbit.cli.screen import answer, list_networks, say, show, work
+from fewbit.cli.scripts import read_script_words
 from fewbit.config import DataConfig
 from fewbit.config.simulate import SimulateConfig
 from fewbit.errors import UsageError, one_of
@@ -58,7 +59,8 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Weights of a torch network: .pt, .npz or .safetensors [default: a reference network is trained once].",
+        help="Weights: .pt, .npz or .safetensors of a torch network [default: a reference network is trained once]; "
+        ".params of an MXNet symbol.",
         show_default=False,
     ),
 ]
@@ -76,6 +78,7 @@ Plot = Annotated[
     ),
 ]
 SWEEP = "Sweep"
+READ = read_script_words
 
 
 def _axis(text: str, default: str) -> Any:
@@ -93,6 +96,7 @@ def run(
     calib_data: CalibData = None,
     limit: TestLimit = None,
     params: Weights = None,
+    input_shapes: InputShapes = None,
     use_gn: Annotated[bool, typer.Option("--use-gn", help="Reference network: GroupNorm for BatchNorm.")] = False,
     use_se: Annotated[bool, typer.Option("--use-se", help="Reference network: squeeze and excitation.")] = False,
     last_gamma: Annotated[
@@ -103,7 +107,6 @@ def run(
         int | None,
         typer.Option(metavar="INT", help="Another word for --device: cuda:INT; -1 is cpu.", show_default=False),
     ] = None,
-    num_workers: Annotated[int | None, typer.Option(hidden=True)] = None,
     threads: Threads = None,
     print_model: Annotated[bool, typer.Option("--print-model", help="Show what becomes of each layer.")] = False,
     list_models: Annotated[bool, typer.Option("--list-models", help="Show the reference networks and exit.")] = False,
@@ -126,10 +129,8 @@ def run(
     put beside those of float. Files need nothing but fewbit; reference networks and torch modules need PyTorch.
     """
     if list_models:
-        _list(json)
+        list_networks(json)
         return
-    if num_workers is not None:
-        raise UsageError("num_workers has no use here: images are read by as many threads as pay; leave it out")
     what = _one_model(model, named)
     if data is None and dataset is None:
         raise UsageError(
@@ -137,8 +138,8 @@ def run(
         )
     shared = {
         "dataset": dataset, "dataset_root": dataset_root, "calib_data": calib_data, "limit": limit, "params": params,
-        "device": _device(device, use_gpu), "threads": threads, "use_gn": use_gn, "use_se": use_se,
-        "last_gamma": last_gamma, **words,
+        "input_shapes": read_shapes(input_shapes), "device": _device(device, use_gpu), "threads": threads,
+        "use_gn": use_gn, "use_se": use_se, "last_gamma": last_gamma, **words,
     }  # fmt: skip
     axes = {
         "bits": _numbers(sweep_bits), "quant_type": _parts(sweep_quant_type), "calib_mode": _parts(sweep_calib_mode),
@@ -230,13 +231,6 @@ def _device(device: str | None, gpu: int | None) -> str:
     if device is not None:
         raise UsageError("--use-gpu and --device say the same; leave one of them out")
     return "cpu" if gpu < 0 else f"cuda:{gpu}"
-
-
-def _list(json: bool) -> None:
-    from fewbit.api.simulating import reference_networks
-
-    names = reference_networks()
-    answer(lambda: "\n".join(names), lambda: names, json=json)
 
 
 def _parts(text: str | None) -> tuple[str, ...] | None:

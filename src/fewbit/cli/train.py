@@ -12,7 +12,7 @@ from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Json, Output, Quiet
 from fewbit.cli.outputs import output_file
 from fewbit.cli.quantize import warnings_at_the_end
-from fewbit.cli.screen import answer, say, work
+from fewbit.cli.screen import answer, list_networks, say, work
 from fewbit.config import QuantConfig, configure
 from fewbit.config.train import TrainConfig
 from fewbit.errors import UsageError
@@ -83,7 +83,7 @@ def run(
     After Ctrl-C, --resume goes on from the last epoch.
     """
     if list_models:
-        _list(json)
+        list_networks(json)
         return
     if net is None:
         raise UsageError("there is no network; name one of --list-models, or module:function")
@@ -148,15 +148,3 @@ def _check(
     for file in (output, save_params):
         if file is not None:
             output_file(file, params or checkpoint_of(file), data=read, network=file == output)
-
-
-def _list(json: bool) -> None:
-    from fewbit.api.training import need_torch
-
-    need_torch()
-    from fewbit.torch.nets import NETS, build
-
-    found = {name: sum(p.numel() for p in build(name).parameters()) for name in NETS}
-    wide = max(map(len, found))
-    lines = [f"{name:<{wide}}  {count:>9,} parameters" for name, count in found.items()]
-    answer(lambda: "\n".join(lines), lambda: found, json=json)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, Field, field, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fewbit.errors import ConfigError, one_of, unknown
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 
 def word(default: str, choices: tuple[str, ...], text: str) -> Any:
@@ -27,7 +30,7 @@ def say(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
-def settle(config: Any) -> None:
+def settle(config: DataclassInstance) -> None:
     """Lists become tuples, a lone string a one-element tuple; words are checked against their choices."""
     for f in fields(config):
         value = getattr(config, f.name)

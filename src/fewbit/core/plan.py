@@ -28,7 +28,7 @@ from fewbit.errors import NotCalibrated, PlanError, UsageError, unknown
 VERSION = 1
 
 INPUT_ROLES = ("act", "weight", "bias", "keep")
-OUTPUT_ROLES = ("act", "same", "float")
+OUTPUT_ROLES = ("act", "same", "float", "both")
 STORAGES = ("", "packed")
 VALUE_KEYS = {
     "role", "spec", "range", "group", "reason", "calib_mode", "observe", "scale", "nudge", "gain", "offset", "storage"
@@ -84,7 +84,8 @@ class NodePlan:
 
     Args:
         quantized: the verdict. reason: for people.
-        roles: role of each input (see `OpRule.inputs`). outputs: role of each output.
+        roles: role of each input (see `OpRule.inputs`). outputs: role of each output; "both": who asks for integers
+            gets them, all others read floats, as a network computes that was simulated layer by layer.
         absorbed_by: the node that the engine merges this one into.
         bias: what a correction adds to its bias, one number an output channel; empty = nothing.
     """

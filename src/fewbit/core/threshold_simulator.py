@@ -5,11 +5,11 @@
           straight lines: bin k at k·levels/i; 0 where P_i is
     i = levels … 2047, the least KL(P_i ‖ Q_i) wins, bins with Q_i = 0 left out       T = (i + ½) · top / 2048
 
-Both are divided by their sums. Zeros are not counted. `top` is the largest |x| of the first batch; what exceeds it later
-is counted in the last bin. levels = 2^b unsigned, 2^(b-1) signed: those on one side of 0.
+Both are divided by their sums. Zeros are not counted. `top` is the largest |x| of the first batch; what exceeds it
+later is counted in the last bin. levels = 2^b unsigned, 2^(b-1) signed: those on one side of 0.
 
-Sums and not means: where i is no multiple of `levels`, groups of k and of k + 1 bins alternate, and Q is jagged; so the
-search takes multiples, and with 8 bits often the second or third. Source: hey-yahei, Quantization.MXNet, by its formulas.
+Sums and not means: where i is no multiple of `levels`, groups of k and of k + 1 bins alternate, and Q is jagged; so
+the search takes multiples, and with 8 bits often the second or third. Source: hey-yahei, Quantization.MXNet.
 """
 
 from __future__ import annotations

@@ -104,3 +104,32 @@ def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str]) ->
     if not new or holder is not node:
         return verdict
     return replace(verdict, roles=(*verdict.roles[:2], "bias"))
+
+
+def bias_apart(model: Model, name: str) -> None:
+    """Add the bias of a layer behind it, where engines leave it alone; as an input they may round it to integers.
+
+    x → Conv(W, b) → y   ⇒   x → Conv(W) → Add(b) → y
+    """
+    node = model.node(name)
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or len(node.inputs) < 3 or node.inputs[2] is None:
+        return
+    bias, y, taken = const(node.inputs[2]), node.outputs[0], model.names()
+    if bias is None or beta(node) != 1:
+        return
+    rank = len(dims(y) or dims(node.inputs[1]) or ())
+    shaped = bias if node.op_type == "Gemm" else bias.reshape(1, -1, *[1] * (rank - 2))
+    value = model.add_initializer(model.fresh(f"{name}.bias", taken), shaped)
+    add = ir.node("Add", [y, value], name=model.fresh(f"{name}/Add", taken))
+    out = add.outputs[0]
+    for user, index in list(y.uses()):
+        if user is not add:
+            user.replace_input_with(index, out)
+    out.type, out.shape = y.type, y.shape
+    final, y.name = str(y.name), model.fresh(f"{y.name}/sum", taken)
+    out.name = final
+    for i, v in enumerate(model.graph.outputs):
+        if v is y:
+            model.graph.outputs[i] = out
+    node.resize_inputs(2)
+    model.graph.insert_after(node, add)

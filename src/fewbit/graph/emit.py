@@ -83,7 +83,7 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
     verdicts = {  # first of all, while the bias of a MatMul still stands right behind it
         str(n.name): add_bias(out, n, plan.nodes[str(n.name)], e.taken) for n in nodes if not _dynamic(plan, n)
     }
-    made_by_integer = {v.name for n in out.nodes if _quantized(plan, n) and not _dynamic(plan, n) for v in n.outputs}
+    made_by_integer = {v.name for n in out.nodes if _integer_output(plan, n) for v in n.outputs}
     for name, v in plan.values.items():
         if v.role == "act" and not v.spec.dynamic and name in values and values[name].const_value is None:
             _emit_activation(e, values[name], everybody=name in made_by_integer)
@@ -142,6 +142,13 @@ def _check_roles(node: ir.Node, verdict: NodePlan, plan: Plan) -> None:
 def _quantized(plan: Plan, node: ir.Node) -> bool:
     verdict = plan.nodes.get(str(node.name))
     return verdict is not None and verdict.quantized
+
+
+def _integer_output(plan: Plan, node: ir.Node) -> bool:
+    """Whether a node's float output does not exist in the engine, so that everybody reads the rounded one."""
+    if not _quantized(plan, node) or _dynamic(plan, node):
+        return False
+    return "both" not in plan.nodes[str(node.name)].outputs
 
 
 def _dynamic(plan: Plan, node: ir.Node) -> bool:

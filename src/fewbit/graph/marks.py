@@ -3,8 +3,8 @@
     x → Mark(label) → y        ⇒        x, and the place `label` is x
 
 An exporter that keeps an operator of the domain `fewbit` carries the labels through whatever else it does. What lies
-between marks belongs to the place behind it: a layer that becomes several nodes is still one layer. Nodes and values are
-named after their places, since the numbers in an exporter's names change with the weights:
+between marks belongs to the place behind it: a layer that becomes several nodes is still one layer. Nodes and values
+are named after their places, since the numbers in an exporter's names change with the weights:
 
     place conv1      →   node conv1, value conv1
     place fc         →   nodes fc/Transpose, fc/MatMul, fc (the Add), values of the same names
@@ -126,3 +126,16 @@ def _free(name: str, taken: set[str]) -> str:
         i += 1
         found = f"{name}_{i}"
     return found
+
+
+def pass_through(model: Model, node: str, index: int, name: str) -> str:
+    """Let one input of a node come through an Identity of this name; returns the name that its value got."""
+    reader = model.node(node)
+    value = reader.inputs[index]
+    assert value is not None
+    new = ir.node("Identity", [value], name=model.fresh(name, model.names()))
+    out = new.outputs[0]
+    out.name, out.type, out.shape = new.name, value.type, value.shape
+    model.graph.insert_before(reader, new)
+    reader.replace_input_with(index, out)
+    return str(out.name)

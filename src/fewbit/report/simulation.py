@@ -91,7 +91,7 @@ class Simulation:
         if not c.quantize_input_offline:
             return "online: each batch has its own"
         epochs = f", {c.calib_epoch} epochs" if c.calib_mode == "naive" else ""
-        return f"offline: {c.calib_mode}{epochs}, {self.calibrated_on} samples"
+        return f"offline: {c.calib_mode}{epochs}, {self.calibrated_on} samples, seed {c.fixed_random_seed}"
 
     def _epochs(self) -> str:
         rows = [

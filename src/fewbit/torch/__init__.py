@@ -39,10 +39,6 @@ _WHERE = {
     for name in names.split()
 }
 
-__all__ = [  # noqa: PLE0604
-    *_WHERE,
-]
-
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:

@@ -21,7 +21,6 @@ from torch import fx, nn
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.core.spec import QuantSpec
 from fewbit.graph.model import Model
-from fewbit.graph.places import weight_places
 from fewbit.torch.engine import MOST_BITS, integer_add
 from fewbit.torch.follower import Follower
 from fewbit.torch.layers import QUANT_LAYERS
@@ -184,14 +183,18 @@ def _layers(
     return layers
 
 
-def layer_spec(spec: QuantSpec, model: Model, node: str, layer: nn.Module) -> QuantSpec:
-    """The format of a weight in the layer's own axes."""
+def layer_spec(spec: QuantSpec, model: Model, node: str, layer: nn.Module, turned: bool | None = None) -> QuantSpec:
+    """The format of a weight in the layer's own axes, or the other way around.
+
+    Args:
+        turned: the ONNX weight is the layer's, transposed (default: looked up).
+    """
     if spec.granularity == "tensor":
         return spec
-    at = weight_places(model.node(node))[0]
     assert spec.axis is not None
-    turned = same_weight(model, node, layer)
-    return replace(spec, axis=1 - spec.axis % 2) if turned else replace(spec, axis=spec.axis % max(at.channel + 1, 2))
+    turned = same_weight(model, node, layer) if turned is None else turned
+    rank = len(layer.weight.shape)
+    return replace(spec, axis=1 - spec.axis % rank if turned else spec.axis % rank)
 
 
 def _hand_scales(

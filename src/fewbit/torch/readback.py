@@ -6,17 +6,18 @@ quantizers                   → ranges of the plan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from fewbit.core.params import QuantParams
 from fewbit.core.plan import Plan, ValuePlan
-from fewbit.errors import PlanError, UsageError
+from fewbit.errors import PlanError
 from fewbit.graph.model import Array, Model
 from fewbit.torch.placement import KEY, Prepared
 from fewbit.torch.quantizer import ActQuantizer
@@ -105,23 +106,17 @@ def _check_same(plan: Plan, sites: Sites) -> None:
         )
 
 
-def quantizers(net: nn.Module) -> Iterator[tuple[str, ActQuantizer]]:
-    """Every activation quantizer, with its name."""
-    for name, module in net.named_modules():
-        if isinstance(module, ActQuantizer):
-            yield name, module
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The network itself, out of what torch.compile or data parallelism put around it."""
+    while True:
+        if isinstance(net, DataParallel | DistributedDataParallel):
+            net = net.module
+        elif isinstance(inner := getattr(net, "_orig_mod", None), nn.Module):
+            net = inner
+        else:
+            return net
 
 
-def prepared_part(net: nn.Module) -> fx.GraphModule:
-    """The prepared network itself, out of what torch.compile or data parallelism put around it.
-
-    Raises:
-        UsageError: it was not prepared.
-    """
-    while isinstance(inner := getattr(net, "_orig_mod", getattr(net, "module", None)), nn.Module):
-        net = inner
-    if not (isinstance(net, fx.GraphModule) and KEY in net.meta):
-        raise UsageError(
-            f"{type(net).__name__} was not prepared; call fewbit.torch.prepare(net, sample), train that and export it"
-        )
-    return net
+def is_prepared(net: nn.Module) -> bool:
+    """Whether `prepare` made it."""
+    return isinstance(net, fx.GraphModule) and KEY in net.meta

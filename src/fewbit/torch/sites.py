@@ -120,7 +120,7 @@ def _as_they_were(model: Model) -> None:
 
 
 def _name_weights(model: Model) -> None:
-    """Name weights after the first node that reads them: one that two layers share may come under the name of either."""
+    """Name weights after the first node that reads them; one that two layers share comes under either name."""
     done: set[str] = set()
     for node in model.nodes:
         for place in weight_places(node)[:1]:
@@ -186,9 +186,9 @@ def unplaceable(plan: Plan, sites: Sites) -> dict[str, str]:
     for name, value in plan.values.items():
         if value.role != "act" or name in sites.values:
             continue
-        for node in readers.get(name) or makers.get(name) or ():
-            inside = sites.nodes.get(node) or "forward"
-            found.setdefault(node, f"value {name!r}, which it needs as integers, lies inside of {inside!r}")
+        for user in readers.get(name) or makers.get(name) or ():
+            inside = sites.nodes.get(user) or "forward"
+            found.setdefault(user, f"value {name!r}, which it needs as integers, lies inside of {inside!r}")
     for node in sites.model.nodes:
         verdict = plan.nodes.get(str(node.name))
         if verdict is None or not verdict.quantized or verdict.absorbed_by or "weight" not in verdict.roles:

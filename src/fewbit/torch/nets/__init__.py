@@ -30,6 +30,9 @@ NETS: dict[str, Callable[[Variant, int, int], nn.Module]] = {
 }
 """Name → function that takes a Variant, the number of classes and of the image's channels."""
 
+ALSO = {"cifar_resnet20_v1": "resnet20", "cifar_resnet56_v1": "resnet56"}
+"""GluonCV's name → ours, where both are the same network; other names are the same anyway, or mean another network."""
+
 VARIANTS = tuple(f.name for f in fields(Variant))
 """Words of `build` that change a network."""
 
@@ -53,6 +56,11 @@ def build(
         UnknownName: no network is called so; the nearest name is offered. UsageError: it has no such variant.
     """
     return NETS[one_of("network", name, NETS)](Variant(use_gn, use_se, last_gamma), classes, channels)
+
+
+def our_name(name: str) -> str:
+    """The name of a reference network, which may be called as in GluonCV."""
+    return ALSO.get(name, name)
 
 
 def load_network(text: str) -> nn.Module:
