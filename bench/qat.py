@@ -42,6 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "u4-channel": {"bit_num": 4, "quantize_granularity": "channel-wise"},
     "u2-channel": {"bit_num": 2, "quantize_granularity": "channel-wise"},
 }
+FLOAT = "float"
+"""The control: no quantizer."""
 RATES = {8: 0.01, 4: 0.01, 2: 0.01}
 LENGTHS = {8: 1, 4: 1, 2: 3}
 """Learning rate and epochs by bits."""
@@ -116,6 +118,14 @@ def measure(name: str, setting: str, seed: int, threads: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def control(name: str, seed: int) -> dict[str, Any]:
+    """The float network trained on like the one of 4 bits: what training on does by itself."""
+    known = find(name, DATASET, recipe=recipe(name, seed), progress=say)
+    config = TrainConfig(epochs=LENGTHS[4], learning_rate=RATES[4], seed=seed)
+    report = fit(known.net, open_dataset(DATASET, split="train"), config, say=say)
+    return {"float": known.top1, "after": top1(known.net, config), "held_out": [e.accuracy for e in report.epochs]}
+
+
 def say(what: str, done: int, of: int) -> None:
     if of and done % 200 == 0:
         print(f"{what}: {done} of {of}", file=sys.stderr, flush=True)
@@ -136,7 +146,7 @@ def spread(values: Sequence[float], times: float = 100) -> str:
 def rows_of(results: Mapping[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Network, setting, one row a seed."""
     for name in EPOCHS:
-        for setting in SETTINGS:
+        for setting in (*SETTINGS, FLOAT):
             some = [r for k, r in results.items() if k.split("/")[:2] == [name, setting]]
             if some:
                 yield name, setting, some
@@ -155,8 +165,11 @@ def verdict(setting: str, some: Sequence[Mapping[str, Any]]) -> str:
 
 def page(results: Mapping[str, Any]) -> str:
     """The text for people."""
-    rows, checks = [], []
+    rows, checks, controls = [], [], []
     for name, setting, some in rows_of(results):
+        if setting == FLOAT:
+            controls.append([name, len(some), *(spread([r[k] for r in some]) for k in ("float", "after"))])
+            continue
         each = [100 * (r["float"] - r["after"]) for r in some]
         shares = ", ".join("–" if math.isnan(s := won(r)) else f"{100 * s:.0f}" for r in some)
         rows.append(
@@ -178,6 +191,8 @@ def page(results: Mapping[str, Any]) -> str:
             table([*head, "drop", "won back %", "bar", "s"], rows),
             "## The exported network in ONNX Runtime against the simulation, 10,000 test images a seed",
             table([*told, "step"], checks),
+            "## Control: the float network trained on, as long and at the same rate as with 4 bits",
+            table(["network", "seeds", "float %", "trained on %"], controls),
         ]
     )
 
@@ -185,7 +200,7 @@ def page(results: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=[*SETTINGS, FLOAT], default=[*SETTINGS, FLOAT])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -193,7 +208,7 @@ def main() -> None:
     for name in args.only:
         for seed in args.seeds:
             for setting in args.settings:
-                row = measure(name, setting, seed, args.threads)
+                row = control(name, seed) if setting == FLOAT else measure(name, setting, seed, args.threads)
                 print(name, setting, seed, row, file=sys.stderr, flush=True)
                 path = RESULTS / "qat.json"  # read now: another process may have added to it
                 held = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else {}

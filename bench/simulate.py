@@ -31,7 +31,7 @@ from fewbit.config.train import TrainConfig
 from fewbit.data.datasets import open_dataset
 from fewbit.report.sweep import Sweep, SweepRow
 from fewbit.report.sweep_plot import can_plot, save_plot
-from fewbit.torch.pretrained import find
+from fewbit.torch.pretrained import cache, find
 
 DATASET = "fashion-mnist"
 EPOCHS = {"resnet8": 5, "resnet20": 8, "mobilenet0.25": 6}
@@ -55,7 +55,8 @@ def swept(name: str, seed: int, per_class: int, threads: int) -> tuple[Sweep, di
     """The grid of one float network, and its ranges."""
     known = find(name, DATASET, recipe=TrainConfig(epochs=EPOCHS[name], amp=True, seed=seed), progress=say)
     words = {"num_sample": per_class, "fixed_random_seed": 7 + seed, "threads": threads}
-    found = sweep(known.net, None, None, dataset=DATASET, say=say, **words)
+    store = cache() / f"sweep-{name}-{seed}-{per_class}.part"  # an interrupted sweep goes on
+    found = sweep(known.net, None, None, dataset=DATASET, store=store, say=say, **words)
     return replace(found, network=f"{name}, seed {seed}"), ranges(known.net, words)
 
 
