@@ -8,7 +8,8 @@ accumulator as they are), in 16 bits with scales of their own (see `_bias`). Gra
 DQ output takes the name y and the float value becomes y_float. Who reads y: if an integer node made it, everybody reads
 y_dq, since the float y no longer exists in the engine; otherwise float readers keep the exact y.
 
-Formats narrower than their storage saturate through a Clip in front of the Q (±s, which has no 0, through a Where).
+Formats narrower than their storage saturate through a Clip of the integers behind the Q, so that 4-bit networks run in the
+kernels of 8 bits; 9 to 15 bits, for which engines have no such Clip, in front of it; ±s, which has no 0, through a Where.
 16-bit Q/DQ and groups need opset 21.
 """
 
@@ -39,6 +40,9 @@ from fewbit.graph.normalize import raise_opset
 from fewbit.graph.unpack import Unpacking
 
 WIDE_OPSET = 21
+
+CLIPPED = ("int8", "uint8")
+"""Integer types that engines clip."""
 
 OWN_WEIGHT = frozenset(("Conv", "ConvTranspose", "Gemm"))
 """Operators that do not share a weight if they share their input, see `_same_twice`."""
@@ -199,8 +203,11 @@ def _emit_activation(e: _Emitter, value: ir.Value, everybody: bool) -> None:
     shape, graph = value.shape, e.model.graph
     if is_output and everybody:
         value.name = e.model.fresh(f"{name}_float", e.taken)
-    source = value if params.spec.fills_storage else _saturate(e, value, name, params)
+    narrow, integers_clip = not params.spec.fills_storage, params.spec.storage in CLIPPED and not _two_levels(params)
+    source = _saturate(e, value, name, params) if narrow and not integers_clip else value
     q = _node(e, "QuantizeLinear", name, "q", source, e.plan.values[name].group, params)
+    if narrow and integers_clip:
+        q = _clip_integers(e, q, name, params)
     dq = _node(e, "DequantizeLinear", name, "dq", q, e.plan.values[name].group, params)
     q.shape = dq.shape = shape
     if is_output and everybody:
@@ -220,6 +227,21 @@ def _role(verdict: NodePlan, index: int) -> str:
     return verdict.roles[index] if index < len(verdict.roles) else "keep"
 
 
+def _two_levels(params: QuantParams) -> bool:
+    return params.spec.bits == 1 and bool(params.spec.signed)
+
+
+def _clip_integers(e: _Emitter, q: ir.Value, name: str, params: QuantParams) -> ir.Value:
+    """Saturate behind the Q, where ONNX Runtime still merges the layer and the Q into one integer operator."""
+    ends = [
+        e.model.add_initializer(e.model.fresh(f"{name}_{tail}", e.taken), np.asarray(n, params.spec.storage))
+        for tail, n in (("least", params.spec.qmin), ("most", params.spec.qmax))
+    ]
+    dtype = q.dtype
+    assert dtype is not None
+    return _append(e, ir.node("Clip", [q, *ends]), f"{name}_clip", dtype, q.shape)
+
+
 def _saturate(e: _Emitter, value: ir.Value, name: str, params: QuantParams) -> ir.Value:
     """Saturate at the format's own limits, which lie inside those of the storage type."""
     spec, s, z = params.spec, params.scale, params.zero_point
@@ -228,7 +250,7 @@ def _saturate(e: _Emitter, value: ir.Value, name: str, params: QuantParams) -> i
         return e.model.add_initializer(e.model.fresh(f"{name}_{tail}", e.taken), np.asarray(real, np.float32))
 
     ends = [constant(tail, (q - z) * s) for tail, q in (("lo", spec.qmin), ("hi", spec.qmax))]
-    if spec.bits > 1 or not spec.signed:
+    if not _two_levels(params):
         return _append(e, ir.node("Clip", [value, *ends]), f"{name}_clip", ir.DataType.FLOAT, value.shape)
     less = ir.node("Less", [value, constant("middle", 0.0)])
     below = _append(e, less, f"{name}_below", ir.DataType.BOOL, value.shape)

@@ -228,7 +228,7 @@ def _adds_integers(graph: fx.GraphModule, call: fx.Node, verdict: NodePlan) -> b
 def _integer_sums(
     graph: fx.GraphModule, nodes: Mapping[str, fx.Node], sites: Sites, plan: Plan, prepared: Prepared
 ) -> None:
-    """Let sums of two rounded values round as engines do; with fewer than 8 bits these sum floats."""
+    """Let sums of two rounded values round as engines do."""
     makers = _made_by(sites.model, plan)
     for node in sites.model.nodes:
         call, name = nodes.get(sites.nodes[str(node.name)]), str(node.name)
@@ -238,8 +238,8 @@ def _integer_sums(
             continue
         values = [*(str(v.name) for v in node.inputs if v is not None), makers[name]]
         groups = [plan.values[v].group for v in values if v in plan.values]
-        whole = all(plan.values[g].spec.bits == MOST_BITS and g in prepared.quantizers for g in groups)
-        if len(groups) != 3 or not whole or not all(isinstance(a, fx.Node) for a in call.args):
+        narrow = all(plan.values[g].spec.bits <= MOST_BITS and g in prepared.quantizers for g in groups)
+        if len(groups) != 3 or not narrow or not all(isinstance(a, fx.Node) for a in call.args):
             continue
         with graph.graph.inserting_before(call):
             parts = [graph.graph.get_attr(prepared.quantizers[g]) for g in groups]
