@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("fewbit", "onnxruntime", "openvino", "onnx", "onnx-ir", "numpy", "numba", "nncf")
+PACKAGES = ("fewbit", "onnxruntime", "openvino", "onnx", "onnx-ir", "numpy", "numba", "nncf", "torch")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 
 

@@ -29,11 +29,11 @@ def main() -> None:
     test = image_set(images[800:], labels[800:], [MEAN], [STD])
 
     net = network()
-    print(fit(net, data, fb.TrainConfig(epochs=12, batch_size=32), test=test))
+    print(fit(net, data, fb.TrainConfig(epochs=12, batch_size=32, augment="none"), test=test))
 
     sample = torch.from_numpy(test.normalized(slice(0, 64)))
     four = fb.torch.prepare(net, sample, bit_num=4, data=data.feeds(), learned=True)
-    recipe = fb.TrainConfig(epochs=6, batch_size=32, progressive_bits=(8, 6), distill=0.7)
+    recipe = fb.TrainConfig(epochs=6, batch_size=32, augment="none", progressive_bits=(8, 6), distill=0.7)
     print(fit(four, data, recipe, test=test, teacher=net))
 
     out = fb.torch.export(four, sample)

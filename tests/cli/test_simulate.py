@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fewbit as fb
 from tests.cli.conftest import Cli
+from tests.datasets import write_fashion
+
+MXNET = Path(__file__).parents[2] / "examples" / "mxnet"
 
 
 def test_the_old_words(cli: Cli, net: Path, data: Path) -> None:
@@ -28,6 +32,30 @@ def test_the_old_words(cli: Cli, net: Path, data: Path) -> None:
     assert found["layers"] == {"conv": "", "fc": ""}
     same = cli("simulate", net, "--data", data, *words.replace("wino_quantize", "wino-quantize").split())
     assert json.loads(same.out) == found
+
+
+def test_ranges_may_come_from_other_images(cli: Cli, net: Path, data: Path, tmp_path: Path) -> None:
+    with np.load(data) as held:
+        np.savez(tmp_path / "small.npz", **{k: v / 4 if v.dtype.kind == "f" else v for k, v in held.items()})
+    words = (
+        "--quantize-input-offline",
+        "--no-exclude-first-conv",
+        "--json",
+        "--input-signed",
+        "--weight-bits-width",
+        8,
+    )
+    same = json.loads(cli("simulate", net, "--data", data, *words).out)
+    other = json.loads(cli("simulate", net, "--data", data, "--calib-data", tmp_path / "small.npz", *words).out)
+    assert same["result"] != other["result"] or same["ranges"] != other["ranges"]
+
+
+@pytest.mark.parametrize("verb", ["simulate", "train"])
+def test_a_variant_that_a_network_has_not_is_refused(cli: Cli, tmp_path: Path, verb: str) -> None:
+    images = write_fashion(tmp_path / "images", n_train=20, n_test=20)
+    words = ("mobilenet0.25", "--last-gamma", "--dataset", "fashion-mnist", "--dataset-root", images)
+    done = cli(verb, *words, *(["-o", tmp_path / "a.onnx"] if verb == "train" else []))
+    assert done.code == 2 and "last_gamma" in done.err.replace("-", "_")
 
 
 def test_the_model_can_be_shown_and_saved(cli: Cli, net: Path, data: Path, tmp_path: Path) -> None:
@@ -89,6 +117,31 @@ def test_without_matplotlib_there_is_the_table(
 def test_what_cannot_be_meant_is_refused(cli: Cli, net: Path, data: Path, words: str, message: str) -> None:
     done = cli("simulate", *words.format(net=net, data=data).split())
     assert done.code == 2 and message in done.err, done.said
+
+
+def test_a_checkpoint_of_mxnet(cli: Cli) -> None:
+    words = "--data {0}/fashion.rec --image-to-format GRAY --normalize-mean 72.9 --normalize-std 90 --limit 40 --json"
+    net = ("simulate", "--model", MXNET / "fashion-symbol.json")
+    done = cli(*net, *words.format(MXNET).split())
+    assert done.code == 2 and "--input-shapes data:0,3,224,224" in done.err
+    done = cli(*net, *words.format(MXNET).split(), "--input-shapes", "data:0,1,28,28")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["network"] == "fashion-symbol.json" and found["result"]["samples"] == 40
+    assert len(found["layers"]) == 10
+
+
+def test_the_networks_are_listed(cli: Cli) -> None:
+    done = cli("simulate", "--list-models")
+    assert done.code == 0 and done.out == cli("train", "--list-models").out
+    assert "mobilenetv2_0.25" in done.out
+    assert json.loads(cli("simulate", "--list-models", "--json").out)["resnet8"] == 77754
+
+
+def test_words_of_files_say_nothing_of_torch(cli: Cli) -> None:
+    words = ("--dataset", "fashion-mnist", "--input-shapes", "x:1,3")
+    done = cli("simulate", "resnet8", *words)
+    assert done.code == 2 and "input_shapes is for networks in files" in done.err
 
 
 def test_minus_one_is_the_cpu(cli: Cli, net: Path, data: Path) -> None:

@@ -23,8 +23,8 @@ def literal(hist, levels):
             low, rest = k * levels // i, k * levels % i / i
             up = min(low + (rest > 0), levels - 1)
             q[k] = (groups[low] + (groups[up] - groups[low]) * rest) * (p[k] != 0)
-        p, q = p / p.sum(), q / q.sum() if q.sum() else q
-        found.append(sum(a * np.log(a / b) for a, b in zip(p, q, strict=True) if b))
+        p, total = p / p.sum(), max(q.sum(), 1e-7)
+        found.append(sum(a * np.log(a * total / max(b, 1e-7)) for a, b in zip(p, q, strict=True) if a))
     return np.array(found)
 
 

@@ -52,8 +52,13 @@ def export(net: nn.Module, x: Tensor) -> fb.api.retraining.Exported:
         return fb.torch.export(net, x)
 
 
-@pytest.mark.parametrize("quant_type", ["layer", "group", "channel"])
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(
+    ("quant_type", "bits"),
+    [
+        ("layer", 4), ("group", 8), ("channel", 4),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("layer", 8), ("group", 4), ("channel", 8))),
+    ],
+)  # fmt: skip
 def test_the_exported_network_answers_as_the_simulation(quant_type: str, bits: int) -> None:
     net, x = converted(quant_type=quant_type, weight_width=bits, input_width=bits)
     before = copy.deepcopy(net.state_dict())

@@ -134,7 +134,11 @@ def prepared(net: nn.Module, x: Tensor, **words: object) -> nn.Module:
         return fb.torch.prepare(net, x, quantize_mode="full", **words)
 
 
-CASES = [(name, bits) for name in NETS for bits in (8, 4)] + [("residual", 2), ("residual", 16)]
+CASES = [
+    ("residual", 8), ("residual", 2), ("twice", 4), ("branches", 8), ("passing", 4), ("tokens", 8), ("tokens", 4),
+    *(pytest.param(*c, marks=pytest.mark.slow)
+      for c in (("residual", 4), ("residual", 16), ("twice", 8), ("branches", 4), ("passing", 8))),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "bits"), CASES)
@@ -276,7 +280,7 @@ def test_words_that_say_nothing_of_training_are_refused() -> None:
 
 def test_what_was_not_prepared_is_not_exported() -> None:
     net, x = made("tokens")
-    with pytest.raises(UsageError, match="was not prepared"):
+    with pytest.raises(UsageError, match=r"is a float network; call fewbit.torch.prepare\(net, sample\)"):
         fb.torch.export(net, x)
 
 

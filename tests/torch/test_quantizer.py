@@ -376,3 +376,10 @@ def test_what_it_is_can_be_read():
     assert (
         repr(ActQuantizer(U8, learned=True)) == "ActQuantizer(bits=8, signed=False, symmetric=True, ste=lsq, learned)"
     )
+
+
+def test_a_state_of_another_format_is_refused() -> None:
+    four, eight = (ActQuantizer(QuantSpec(bits, signed=False)) for bits in (4, 8))
+    four.set_range(0.0, 1.0)
+    with pytest.raises(ConfigError, match="4-bit unsigned integers per tensor where this one has 8-bit unsigned"):
+        eight.load_state_dict(four.state_dict())

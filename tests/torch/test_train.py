@@ -75,7 +75,8 @@ def test_params_are_taken(floating: Trained, sets: tuple[Labelled, Labelled], tm
     again = train(net(), sets[0], test=sets[1], float_only=True, params=tmp_path / "net.pt", **words)
     assert again.report.after == pytest.approx(floating.report.after, abs=0.05)
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(ModelFormatError, match=r"other.pt holds the weights of another network: Missing key"):
+    message = r"other.pt holds the weights of another network: Missing key.*: \"\S+\" and \d+ more$"
+    with pytest.raises(ModelFormatError, match=message):
         train(net(), sets[0], test=sets[1], float_only=True, params=tmp_path / "other.pt")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fewbit.api.checks import Check, compared
 from fewbit.api.common import Data, opener, settings, target_named
 from fewbit.api.making import calibrate, emit
 from fewbit.config import DataConfig, QuantConfig
@@ -31,42 +32,8 @@ if TYPE_CHECKING:
 LEARNED_BELOW = 8
 """Bits below which step sizes are learned unless said otherwise."""
 
-MOST_STEPS, MOST_SHARE = 1.0, 0.001
-"""How far the integer network may lie from the simulation: steps of the output; share of outputs that differ."""
-
 FAR = 0.1
 """Share of outputs that differ above which two networks are not the same in any sense."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """The integer network beside the simulation, on the same samples.
-
-    Args:
-        outputs: numbers compared. differ: share of them that differ by half a step or more.
-        most: largest difference, in steps. agreement: share of samples with the same class, None without classes.
-        engine: what ran the integer network. step: "output" if the output itself is integer, else the 255th part of
-            its range.
-    """
-
-    outputs: int
-    differ: float
-    most: float
-    agreement: float | None
-    engine: str
-    step: str
-
-    @property
-    def equal(self) -> bool:
-        """Whether this counts as equal: at most one step, in at most 0.1 % of the outputs."""
-        return self.differ <= MOST_SHARE and self.most <= MOST_STEPS + 1e-3
-
-    def __str__(self) -> str:
-        classes = "" if self.agreement is None else f", same class {self.agreement:.2%}"
-        return (
-            f"{self.engine} against simulation: {self.differ:.4%} of {self.outputs:,} outputs differ, "
-            f"by {self.most:.2g} steps at most{classes}"
-        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +73,7 @@ def prepare(
     """A copy of a network that computes, and learns, as its integer form will compute.
 
     Args:
-        net: any network that `torch.fx` can trace. It is left as it is.
+        net: any float32 network that `torch.fx` can trace. It is left as it is.
         sample: what forward takes: a tensor, or a tuple of them; the first axis counts samples.
         config, words: as for `fewbit.quantize`: bit_num, weight_bit_num, quantize_granularity, overrides, target …
         data: to calibrate the first ranges on, see `fewbit.data` (default: the sample).
@@ -121,17 +88,25 @@ def prepare(
 
     Raises:
         UnsupportedModel: the network cannot be traced or exported. ConfigError: a word that says nothing here.
+        UsageError: the network cannot take the sample. AlreadyQuantized: it is prepared or converted.
     """
+    from fewbit.torch.guards import answers, check_float, check_sample, check_trace, check_words
     from fewbit.torch.onnx import arguments
     from fewbit.torch.placement import place
+    from fewbit.torch.readback import unwrapped
     from fewbit.torch.sites import Sites, find_sites, unplaceable
     from fewbit.torch.trace import traced
 
     chosen, given = settings(config, words)
+    check_words(learned, ste, fake_bn)
     chosen = _trainable(chosen, low="calib_mode" not in words)
     target = target_named(chosen.target)
-    inputs = arguments(sample)
+    inputs, net = arguments(sample), unwrapped(net)
+    check_float(net)
+    check_sample(net, inputs)
+    wanted = answers(net, inputs)
     graph = traced(net)
+    check_trace(net, graph, inputs, wanted)
     sites: Sites = find_sites(graph, inputs)
     floats: dict[str, str] = {}
     plan = first = _make_plan(sites.model, chosen, target, floats)
@@ -202,12 +177,23 @@ def export(net: nn.Module, sample: Any, *, target: str = "onnxruntime", strict: 
         UsageError: the network is a float one, or has no fixed ranges.
     """
     from fewbit.torch.blocks import collect_quantized_blocks
+    from fewbit.torch.guards import answers, check_prepared, check_sample, no_plan
     from fewbit.torch.layer_export import layers_exported
     from fewbit.torch.onnx import arguments
-    from fewbit.torch.readback import exported, is_prepared, unwrapped
+    from fewbit.torch.prepared import prepared_of
+    from fewbit.torch.readback import exported, unwrapped
+    from fewbit.torch.tree import check_net
 
     inputs, inner = arguments(sample), unwrapped(net)
-    if is_prepared(inner):
+    check_net(inner)
+    prepared = prepared_of(inner) is not None
+    if not prepared and (lost := no_plan(inner)) is not None:
+        raise lost
+    if prepared or collect_quantized_blocks(inner):
+        check_prepared(inner)
+        check_sample(inner, inputs)
+        answers(inner, inputs)
+    if prepared:
         model, plan = exported(inner, inputs)
     elif collect_quantized_blocks(inner):
         model, plan = layers_exported(inner, inputs, target)
@@ -218,9 +204,15 @@ def export(net: nn.Module, sample: Any, *, target: str = "onnxruntime", strict: 
         )
     out = emit(model, plan, {})
     check = _checked(inner, inputs, out)
+    if check.unusable:
+        warnings.warn(
+            f"{check.unusable} of {check.outputs} outputs are NaN or infinite in the network itself; see to the sample",
+            FewbitWarning,
+            stacklevel=2,
+        )
     if not check.equal:
         told = f"the exported network is not what was simulated: {check}"
-        if strict and (is_prepared(inner) or check.differ > FAR):
+        if strict and (prepared or check.differ > FAR):
             raise VerificationError(told)
         warnings.warn(told, FewbitWarning, stacklevel=2)
     return Exported(model, plan, out, check)
@@ -231,16 +223,5 @@ def _checked(graph: Any, inputs: Sequence[Any], out: Quantized) -> Check:
     from fewbit.torch.onnx import simulated
 
     wanted = simulated(graph, inputs)
-    runner = opener(out.plan.target, 1)(out)
-    found = list(runner.run(_feeds(out, inputs)).values())
-    count, differ, most, kind = 0, 0, 0.0, "output"
-    for info, a, b in zip(out.outputs, wanted, found, strict=True):
-        value = out.plan.values.get(info.name)
-        step = float(out.plan.params(info.name).scale) if value is not None else float(np.ptp(a)) / 255 or 1.0
-        kind = kind if value is not None else "range/255"
-        off = np.abs(a.astype(np.float64) - b) / step
-        count, differ, most = count + off.size, differ + int((off >= 0.5).sum()), max(most, float(off.max(initial=0)))
-    first = wanted[0]
-    classes = len(wanted) == 1 and first.ndim == 2 and first.shape[1] > 1
-    same = float(np.mean(first.argmax(1) == found[0].argmax(1))) if classes else None
-    return Check(count, differ / max(1, count), most, same, out.plan.target, kind)
+    found = opener(out.plan.target, 1)(out).run(_feeds(out, inputs))
+    return compared([info.name for info in out.outputs], wanted, found, out.plan, out.plan.target)

@@ -40,10 +40,8 @@ class Sectioned(TyperCommand):
                 formatter.write_dl(sections[title], col_max=36)
 
 
-def reading(read: Callable[[Sequence[str], Sequence[Any]], list[str]] | None) -> type[Sectioned]:
-    """The class of a verb's command: with words that are read anew before they are taken as flags, or without."""
-    if read is None:
-        return Sectioned
+def reading(read: Callable[[Sequence[str], Sequence[Any]], list[str]]) -> type[Sectioned]:
+    """The class of a verb's command whose words are read anew before they are taken as flags."""
 
     class Reading(Sectioned):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -64,7 +62,8 @@ def command() -> Any:
     app.callback()(_top)
     for verb in VERBS:
         module = import_module(f"fewbit.cli.{verb}")
-        app.command(verb, cls=reading(getattr(module, "READ", None)))(module.run)
+        read = getattr(module, "READ", None)
+        app.command(verb, cls=reading(read) if read else Sectioned)(module.run)
     return typer.main.get_command(app)
 
 

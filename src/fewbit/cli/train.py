@@ -135,6 +135,8 @@ def _check(
     """Say what is wrong with files before anything is trained."""
     if params is not None and not params.is_file():
         raise UsageError(f"--params is {params}, and there is no such file")
+    if output is not None and output.suffix.lower() != ".onnx":
+        raise UsageError(f"output is {output}; an ONNX file is written, name it .onnx. Weights: --save-params FILE.pt")
     if output is None and not (float_only and save_params is not None):
         raise UsageError("there is no output; give one with -o FILE")
     if float_epochs is not None and (float_only or params is not None):

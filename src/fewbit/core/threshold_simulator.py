@@ -3,13 +3,15 @@
     P_i = bins 0 … i-1, the mass beyond added to bin i-1
     Q_i = the same bins without it, summed into `levels` groups (bin k in group ⌊k·levels/i⌋), expanded to i bins by
           straight lines: bin k at k·levels/i; 0 where P_i is
-    i = levels … 2047, the least KL(P_i ‖ Q_i) wins, bins with Q_i = 0 left out       T = (i + ½) · top / 2048
+    i = levels … 2047, the least KL(P_i ‖ Q_i) wins                                   T = (i + ½) · top / 2048
 
 Both are divided by their sums. Zeros are not counted. `top` is the largest |x| of the first batch; what exceeds it
 later is counted in the last bin. levels = 2^b unsigned, 2^(b-1) signed: those on one side of 0.
 
 Sums and not means: where i is no multiple of `levels`, groups of k and of k + 1 bins alternate, and Q is jagged; so
-the search takes multiples, and with 8 bits often the second or third. Source: hey-yahei, Quantization.MXNet.
+the search takes multiples, and with 8 bits often the second or third. Where P_i is not 0, Q_i is at least 1e-7; the
+original leaves such bins out, so that where a group at the end is empty, all that is cut off costs nothing (a MobileNet
+with 5 bits kept 3 % of a range, and guessed). Source: hey-yahei, Quantization.MXNet.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ Floats = NDArray[np.float64]
 BINS = 2048
 MARGIN = 1e-5
 """What the bins reach beyond the largest magnitude of the first batch."""
+
+LEAST = 1e-7
+"""What Q holds at least where P is not 0, as a count."""
 
 
 class Counts:
@@ -100,12 +105,12 @@ def _divergence(h: Floats, bins: NDArray[Any], i: int, levels: int) -> float:
     q = groups[low] + (groups[up] - groups[low]) * (part / i)
     tail, total = float(h[i:].sum()), float(h.sum())
     p, last = h[bins], bins.size > 0 and bins[-1] == i - 1
-    total_q = q.sum()
+    total_q = max(float(q.sum()), LEAST)
     if last:
         p = p.copy()
         p[-1] += tail
     elif tail > 0:  # the tail alone is in bin i-1
         p, q = np.append(p, tail), np.append(q, groups[-1])
         total_q += groups[-1]
-    seen = q > 0
-    return float(np.sum(p[seen] * np.log(p[seen] * total_q / (q[seen] * total)))) / total
+    q = np.maximum(q, LEAST)
+    return float(np.sum(p * np.log(p * total_q / (q * total)))) / total

@@ -8,8 +8,9 @@ accumulator as they are), in 16 bits with scales of their own (see `_bias`). Gra
 DQ output takes the name y and the float value becomes y_float. Who reads y: if an integer node made it, everybody reads
 y_dq, since the float y no longer exists in the engine; otherwise float readers keep the exact y.
 
-Formats narrower than their storage saturate through a Clip of the integers behind the Q, so that 4-bit networks run in the
-kernels of 8 bits; 9 to 15 bits, for which engines have no such Clip, in front of it; ±s, which has no 0, through a Where.
+Formats narrower than their storage saturate through a Clip of the integers behind the Q, so that 4-bit networks run in
+the kernels of 8 bits; 9 to 15 bits, for which engines have no such Clip, in front of it; ±s, which has no 0, through a
+Where.
 16-bit Q/DQ and groups need opset 21.
 """
 

@@ -79,6 +79,6 @@ def put(state: Mapping[str, Any], net: nn.Module, path: Path) -> None:
         net.load_state_dict(dict(state))
     except (RuntimeError, TypeError, AttributeError) as e:
         lines = [line.strip() for line in str(e).splitlines()]
-        first, *more = (lines[1:2] or lines)[0].split(", ")
-        rest = f" and {len(more)} more" if more else ""
-        raise ModelFormatError(f"{path} holds the weights of another network: {first.rstrip('.')}{rest}") from e
+        first, *more = (lines[1:2] or lines)[0].split('", "')  # names of weights, perhaps hundreds
+        rest = f'" and {len(more)} more' if more else ""
+        raise ModelFormatError(f"{path} holds the weights of another network: {first}{rest}") from e

@@ -46,11 +46,12 @@ class TrainReport:
 
     @property
     def won_back(self) -> float | None:
-        """The share of what quantizing lost that training won back; None if less than 0.1 point was lost."""
+        """The share of what quantizing lost that training won back; None if that is under 0.1 point, or 3 images."""
         if self.float_top1 is None or self.before is None or self.after is None:
             return None
         lost = self.float_top1 - self.before
-        return (self.after - self.before) / lost if lost >= 0.001 else None
+        least = max(0.001, 3 / self.images if self.images else 0.0)
+        return (self.after - self.before) / lost if lost >= least else None
 
     def text(self) -> str:
         """The table of epochs, and the figures below it."""

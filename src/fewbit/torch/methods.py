@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fewbit.errors import NotCalibrated, UsageError
 from fewbit.torch.blocks import collect_quantized_blocks
+from fewbit.torch.prepared import standalone
 from fewbit.torch.quantizer import ActQuantizer
 from fewbit.torch.reads import call, in_mode
 from fewbit.torch.report import note
@@ -53,7 +54,7 @@ def quantize_input(net: nn.Module, enable: bool = True, online: bool = True) -> 
 
 
 def enable_quantize(net: nn.Module) -> None:
-    """Let the quantized layers quantize."""
+    """Let the quantized layers quantize, and the quantizers between them that `prepare` put there."""
     _switch(net, True)
 
 
@@ -172,7 +173,7 @@ def observing(net: nn.Module) -> Iterator[None]:
 
 def _blocks(net: nn.Module) -> list[tuple[str, nn.Module]]:
     found = collect_quantized_blocks(net)
-    if not found:
+    if not found and not standalone(net):
         raise UsageError(f"nothing in this {type(net).__name__} is quantized; call convert_model(net) before")
     return found
 
@@ -180,3 +181,5 @@ def _blocks(net: nn.Module) -> list[tuple[str, nn.Module]]:
 def _switch(net: nn.Module, on: bool) -> None:
     for _, block in _blocks(net):
         block.quantize_enabled = on
+    for quantizer in standalone(net):
+        quantizer.enabled = on

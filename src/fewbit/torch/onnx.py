@@ -6,8 +6,10 @@ The exporter that comes with PyTorch (torch.onnx, dynamo) does the work. The fir
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewbit.errors import UnsupportedModel, UsageError
+from fewbit.errors import FewbitError, UnsupportedModel, UsageError
 from fewbit.graph.marks import Marked, marked
+from fewbit.torch.tree import reason
 
 OPSET = 18
 """What the exporter writes without converting."""
@@ -44,6 +47,18 @@ def mark(x: Tensor, label: str) -> Tensor:
     )
 
 
+class _Tensors(nn.Module):
+    """A network that answers nothing but its tensors: numbers and None have no place in a graph."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
+        """What the network takes."""
+        return tuple(x for x in torch.utils._pytree.tree_leaves(self.inner(*inputs)) if isinstance(x, Tensor))
+
+
 def to_onnx(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) -> Marked:
     """Export a network in evaluation mode.
 
@@ -54,25 +69,26 @@ def to_onnx(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) ->
 
     Raises:
         UnsupportedModel: the exporter of PyTorch cannot do it; the message says what it told.
+        UsageError: the network cannot take the sample.
     """
     training = [m for m in net.modules() if m.training]
     net.eval()
     try:
         several = tuple(_several(x) for x in sample)
-        with torch.no_grad():
-            out = net(*several)
-        outputs = _named(out)
+        leaves = torch.utils._pytree.tree_leaves(_tried(net, several))
+        names = list(names) or _arguments(net, len(several))
+        outputs = _named(sum(isinstance(x, Tensor) for x in leaves), names)
+        whole = net if all(isinstance(x, Tensor) for x in leaves) else _Tensors(net).eval()
         shapes = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in several)
         with _quiet():
             program = torch.onnx.export(
-                net, several, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, output_names=outputs,
-                input_names=list(names) or None, verbose=False, keep_initializers_as_inputs=False,
+                whole, several, dynamo=True, opset_version=OPSET, dynamic_shapes=_dynamic(whole, shapes),
+                output_names=outputs, input_names=names, verbose=False, keep_initializers_as_inputs=False,
             )  # fmt: skip
         assert program is not None
         return marked(program.model_proto)
     except (torch.onnx.errors.OnnxExporterError, torch.onnx.OnnxExporterError) as e:
-        why = str(e).strip().splitlines()
-        raise UnsupportedModel(f"PyTorch cannot export {type(net).__name__} to ONNX: {why[0] if why else e}") from e
+        raise UnsupportedModel(f"PyTorch cannot export {type(net).__name__} to ONNX: {_innermost(e)}") from e
     finally:
         for m in training:
             m.training = True
@@ -83,10 +99,49 @@ def _several(x: Any) -> Any:
     return torch.cat([x, x]) if isinstance(x, Tensor) and x.ndim and len(x) == 1 else x
 
 
-def _named(out: Any) -> list[str]:
-    """Names of the outputs."""
-    count = len(torch.utils._pytree.tree_leaves(out))
-    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+def _tried(net: nn.Module, several: Sequence[Any]) -> Any:
+    try:
+        with torch.no_grad():
+            return net(*several)
+    except FewbitError:
+        raise
+    except Exception as e:  # whatever forward raises
+        shapes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else repr(x) for x in several)
+        raise UsageError(
+            f"{type(net).__name__} cannot take {shapes}, where the first axis counts samples: {reason(e)}"
+        ) from e
+
+
+def _arguments(net: nn.Module, count: int) -> list[str]:
+    """Names of what forward takes, as the exporter would give them."""
+    names: list[str] = []
+    for p in inspect.signature(net.forward).parameters.values():
+        if p.kind is p.VAR_POSITIONAL:
+            names += [f"{p.name}_{i}" for i in range(count - len(names))]
+        elif p.kind is not p.VAR_KEYWORD:
+            names.append(p.name)
+    return names[:count]
+
+
+def _dynamic(net: nn.Module, shapes: tuple[Any, ...]) -> Any:
+    return (shapes,) if isinstance(net, _Tensors) else shapes  # it takes all of them as one *inputs
+
+
+def _named(count: int, taken: Sequence[str]) -> list[str]:
+    """Names of the outputs, none of which an input has."""
+    names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+    while set(names) & set(taken):
+        names = [f"{name}_made" for name in names]
+    return names
+
+
+def _innermost(e: BaseException) -> str:
+    """The operator that is meant, and what the exception says that all others came from."""
+    operator = ""
+    while (cause := e.__cause__ or e.__context__) is not None:
+        found = re.search(r"target=torch\.ops\.([\w.]+)", str(e))
+        operator, e = f"{found[1]}: " if found else operator, cause
+    return operator + reason(e)
 
 
 @contextlib.contextmanager
@@ -119,13 +174,16 @@ def arguments(sample: Any) -> tuple[Any, ...]:
 
 
 def simulated(net: nn.Module, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-    """What a network answers in evaluation mode, as arrays."""
+    """What a network answers in evaluation mode: its tensors, as arrays.
+
+    Raises:
+        UsageError: it cannot take that.
+    """
     training = [m for m in net.modules() if m.training]
     net.eval()
     try:
-        with torch.no_grad():
-            out = net(*inputs)
+        leaves = torch.utils._pytree.tree_leaves(_tried(net, inputs))
     finally:
         for m in training:
             m.training = True
-    return [x.detach().cpu().numpy() for x in torch.utils._pytree.tree_leaves(out)]
+    return [x.detach().cpu().numpy() for x in leaves if isinstance(x, Tensor)]

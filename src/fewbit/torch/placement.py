@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,9 +24,10 @@ from fewbit.graph.model import Model
 from fewbit.torch.engine import MOST_BITS, integer_add
 from fewbit.torch.follower import Follower
 from fewbit.torch.layers import QUANT_LAYERS
+from fewbit.torch.prepared import KEY, Prepared, PreparedNetwork
 from fewbit.torch.quantizer import ActQuantizer, WeightQuantizer
 from fewbit.torch.sites import PREFIX, Sites, readers_of, same_weight, weight_of
-from fewbit.torch.trace import conv_bn_pairs, insert_module
+from fewbit.torch.trace import conv_bn_pairs, free_name, insert_module
 
 MOVES = frozenset(
     "MaxPool Reshape Flatten Transpose Squeeze Unsqueeze Slice Split Gather Identity Expand DepthToSpace".split()
@@ -38,32 +39,12 @@ ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 """What a sum is in a traced network."""
 
 
-KEY = "fewbit"
-"""Where a prepared network keeps what it remembers, in its `meta`."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a prepared network remembers.
-
-    Args:
-        plan: calibrated. learned, ste, fake_bn: how it was prepared.
-        quantizers: group of the plan → name of its quantizer. layers: traced module → node of the ONNX graph.
-    """
-
-    plan: Plan
-    learned: bool
-    ste: str
-    fake_bn: str
-    quantizers: Mapping[str, str] = field(default_factory=dict)
-    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
 def place(graph: fx.GraphModule, sites: Sites, plan: Plan, *, learned: bool, ste: str, fake_bn: str) -> fx.GraphModule:
-    """Put quantizers into a traced network, in place.
+    """Put quantizers into a traced network.
 
     Args:
-        graph: traced, without quantizers. sites: where the parts of the plan's network lie in it.
+        graph: traced, without quantizers; what comes back takes its parts.
+        sites: where the parts of the plan's network lie in it.
         plan: calibrated, and placeable.
         learned: steps are parameters (LSQ); else ranges follow the data.
         ste: straight-through estimator, see `fewbit.torch.rounding`. fake_bn: see `fewbit.torch.layers`.
@@ -73,12 +54,12 @@ def place(graph: fx.GraphModule, sites: Sites, plan: Plan, *, learned: bool, ste
     ends = nodes | {conv.name: bn for conv, bn in conv_bn_pairs(graph)}  # of pairs that stay float
     quantizers = _activations(graph, ends, sites, plan, learned, "lsq" if learned else ste)
     prepared = Prepared(plan, learned, ste, fake_bn, quantizers, layers)
-    graph.meta[KEY] = prepared  # meta goes along into deep copies, attributes do not
     _hand_scales(graph, nodes, sites, plan, prepared)
     _integer_sums(graph, nodes, sites, plan, prepared)
     graph.graph.lint()
-    graph.recompile()
-    return graph
+    net = PreparedNetwork(graph, graph.graph, type(graph).__name__)
+    net.meta[KEY] = prepared  # attributes do not go along into deep copies
+    return net
 
 
 def _activations(
@@ -88,19 +69,19 @@ def _activations(
     makers = {str(v.name): n for n in sites.model.nodes for v in n.outputs}
     names: dict[str, str] = {}
     wanted = [k for k, v in plan.values.items() if v.role == "act" and not _moved(makers.get(k), plan)]
-    several = Counter(plan.values[k].group for k in wanted)
+    several, folder = Counter(plan.values[k].group for k in wanted), free_name(graph, PREFIX)
     for name in sorted(wanted, key=lambda k: plan.values[k].group != k):
         value, node = plan.values[name], nodes[sites.values[name]]
         users = _readers(node, readers_of(plan, sites, name), sites.passing)
         if not users and not _feeds_output(node):
             continue
         if value.group not in names:
-            names[value.group] = f"{PREFIX}.{node.name}"
+            names[value.group] = f"{folder}.{node.name}"
             module: nn.Module = _quantizer(plan, value.group, learned, ste, _device(graph), several[value.group] == 1)
             where = names[value.group]
         else:
-            module, where = Follower(graph.get_submodule(names[value.group])), f"{PREFIX}.{node.name}_too"
-        new = insert_module(graph, where, module, behind=node)
+            module, where = Follower(graph.get_submodule(names[value.group])), f"{folder}.{node.name}_too"
+        new = insert_module(graph, where, module.train(graph.training), behind=node)
         for user, through in users:
             user.replace_input_with(through, new)
     return names
@@ -244,6 +225,7 @@ def _integer_sums(
         with graph.graph.inserting_before(call):
             parts = [graph.graph.get_attr(prepared.quantizers[g]) for g in groups]
         call.op, call.target, call.args = "call_function", integer_add, (*call.args, *parts)
+        call.meta["is_wrapped"] = True  # traced anew, as pickle does, it stays one step
 
 
 def _made_by(model: Model, plan: Plan) -> dict[str, str]:

@@ -19,7 +19,7 @@ from fewbit.core.params import QuantParams
 from fewbit.core.plan import Plan, ValuePlan
 from fewbit.errors import PlanError
 from fewbit.graph.model import Array, Model
-from fewbit.torch.placement import KEY, Prepared
+from fewbit.torch.prepared import prepared_of
 from fewbit.torch.quantizer import ActQuantizer
 from fewbit.torch.sites import Sites, find_sites, same_weight, weight_of
 
@@ -33,7 +33,8 @@ def exported(graph: fx.GraphModule, sample: Sequence[Any]) -> tuple[Model, Plan]
     Raises:
         PlanError: the network is no longer the one that was prepared.
     """
-    prepared: Prepared = graph.meta[KEY]
+    prepared = prepared_of(graph)
+    assert prepared is not None
     sites = find_sites(graph, sample)
     _check_same(prepared.plan, sites)
     values = dict(prepared.plan.values)
@@ -115,8 +116,3 @@ def unwrapped(net: nn.Module) -> nn.Module:
             net = inner
         else:
             return net
-
-
-def is_prepared(net: nn.Module) -> bool:
-    """Whether `prepare` made it."""
-    return isinstance(net, fx.GraphModule) and KEY in net.meta

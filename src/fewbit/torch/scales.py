@@ -18,6 +18,14 @@ from fewbit.core.spec import QuantSpec
 from fewbit.errors import ConfigError, one_of
 from fewbit.torch.rounding import STES, always_zero, settled
 
+FORMAT = "format"
+"""Key of the extra state that says what its numbers are of."""
+
+
+def _format(spec: QuantSpec) -> str:
+    """The format in words."""
+    return f"{spec.bits}-bit {'signed' if spec.signed else 'unsigned'} integers per {spec.granularity}"
+
 
 class Scales(nn.Module):
     """Base of the quantizers: their numbers, and flags that travel in the state_dict.
@@ -56,13 +64,23 @@ class Scales(nn.Module):
 
         return super()._apply(keeping_type, recurse)
 
-    def get_extra_state(self) -> dict[str, bool]:
-        """The flags, for the state_dict."""
-        return {name: bool(getattr(self, name)) for name in self.FLAGS}
+    def get_extra_state(self) -> dict[str, Any]:
+        """The flags, for the state_dict, and what the numbers are of."""
+        return {name: bool(getattr(self, name)) for name in self.FLAGS} | {FORMAT: _format(self.spec)}
 
-    def set_extra_state(self, state: dict[str, bool]) -> None:
-        """Take the flags of a state_dict."""
-        for name, value in state.items():
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the flags of a state_dict.
+
+        Raises:
+            ConfigError: it is of another format; its scales would be taken for this one's.
+        """
+        theirs, ours = state.get(FORMAT, _format(self.spec)), _format(self.spec)
+        if theirs != ours:
+            raise ConfigError(
+                f"the state is of a network with {theirs} where this one has {ours}; convert or prepare the network "
+                "with the settings that the state was saved with"
+            )
+        for name, value in ((k, v) for k, v in state.items() if k != FORMAT):
             setattr(self, one_of("flag", name, self.FLAGS), value)
         self._ready = False  # the buffer that was loaded decides
 

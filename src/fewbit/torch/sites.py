@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fewbit.core.plan import Plan
 from fewbit.graph.fuse import fuse
@@ -31,7 +30,8 @@ from fewbit.torch.follower import Follower
 from fewbit.torch.layers import QUANT_LAYERS
 from fewbit.torch.onnx import Mark, to_onnx
 from fewbit.torch.quantizer import ActQuantizer
-from fewbit.torch.trace import conv_bn_pairs, insert_module, tensors
+from fewbit.torch.trace import BATCHNORMS, conv_bn_pairs, free_name, has_hooks, insert_module, tensors
+from fewbit.torch.tree import computed_weight
 
 KEPT_APART = (BATCHNORM_BEFORE, SCALE, SCALE_BEFORE, SHIFT)
 """Rewrites that would merge into a weight what is trained beside it."""
@@ -40,7 +40,7 @@ CONSTANTS = {0.0: 1e-30, 1.0: float(np.nextafter(np.float32(1), np.float32(2)))}
 """Numbers that exporting and fusing look out for → numbers next to them that say the same."""
 
 PREFIX = "quantizers"
-"""Folder of the quantizers that stand between layers."""
+"""Folder of the quantizers that stand between layers, if the network has no part of that name."""
 
 MADE_FROM = {quantized: plain for plain, quantized in QUANT_LAYERS.items()}
 
@@ -63,10 +63,15 @@ class Sites:
 
     def layer(self, node: str) -> nn.Module | None:
         """The module that an ONNX node computes, if it is one that can be quantized."""
+        module, _ = self.module(node)
+        return module if type(module) in QUANT_LAYERS else None
+
+    def module(self, node: str) -> tuple[nn.Module | None, Any]:
+        """The module that an ONNX node lies in, and the traced node that calls it; None for functions."""
         place = self.nodes.get(node)
         found = next((n for n in self.graph.graph.nodes if n.name == place), None)
-        module = self.graph.get_submodule(found.target) if found is not None and found.op == "call_module" else None
-        return module if type(module) in QUANT_LAYERS else None
+        inside = found is not None and found.op == "call_module"
+        return (self.graph.get_submodule(str(found.target)) if inside and found is not None else None), found
 
 
 def find_sites(graph: fx.GraphModule, sample: Sequence[Any]) -> Sites:
@@ -75,15 +80,18 @@ def find_sites(graph: fx.GraphModule, sample: Sequence[Any]) -> Sites:
     Args:
         graph: traced, with or without quantizers; it is left as it is. sample: what forward takes.
     """
-    plain = plain_form(graph).cpu()
     sample = [x.detach().cpu() if isinstance(x, Tensor) else x for x in sample]
+    plain = copy.deepcopy(graph).cpu()
+    tensors(plain, sample)
+    plain = plain_form(plain)
+    plain.__class__.__name__ = type(graph).__name__  # each has a class of its own
     clean = copy.deepcopy(plain)
     _unlike_constants(plain)
     names = [str(n.target) for n in plain.graph.nodes if n.op == "placeholder"]
     order = tensors(plain, sample)
-    labels = labels_of(plain)
+    labels, folder = labels_of(plain), free_name(plain, "marks")
     for node in order:
-        mark = insert_module(plain, f"marks.{node.name}", Mark(labels[node.name]), behind=node)
+        mark = insert_module(plain, f"{folder}.{node.name}", Mark(labels[node.name]), behind=node)
         node.replace_all_uses_with(mark, delete_user_cb=lambda user, mark=mark: user is not mark)
     plain.recompile()
     found = to_onnx(plain, sample, names[: len(sample)])
@@ -142,7 +150,11 @@ def labels_of(graph: fx.GraphModule) -> dict[str, str]:
 
 
 def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
-    """A copy without quantizers, in which every BatchNorm behind a convolution is folded into it."""
+    """A copy without quantizers, in which every BatchNorm behind a layer that can take it is folded into it.
+
+    Args:
+        graph: after `tensors`.
+    """
     plain = copy.deepcopy(graph).eval()
     modules = dict(plain.named_modules())
     for node in list(plain.graph.nodes):
@@ -156,9 +168,9 @@ def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
             node.args, node.kwargs = node.args[:1], {}
             plain.set_submodule(node.target, float_layer(module))
     for conv, bn in conv_bn_pairs(plain):
-        old = modules[conv.target]
-        folded = fuse_conv_bn_eval(old, modules[bn.target], transpose="Transpose" in type(old).__name__)
-        plain.set_submodule(conv.target, folded)
+        layer = plain.get_submodule(conv.target)
+        taking = QUANT_LAYERS[type(layer)].from_float(layer, None, None, modules[bn.target], "running")
+        plain.set_submodule(conv.target, float_layer(taking))
         bn.replace_all_uses_with(conv)
         plain.graph.erase_node(bn)
     plain.graph.eliminate_dead_code()  # scales that were handed to layers
@@ -187,22 +199,49 @@ def unplaceable(plan: Plan, sites: Sites) -> dict[str, str]:
         if value.role != "act" or name in sites.values:
             continue
         for user in readers.get(name) or makers.get(name) or ():
-            inside = sites.nodes.get(user) or "forward"
-            found.setdefault(user, f"value {name!r}, which it needs as integers, lies inside of {inside!r}")
+            found.setdefault(user, f"value {name!r}, which it needs as integers, lies inside of {_inside(sites, user)}")
     for node in sites.model.nodes:
         verdict = plan.nodes.get(str(node.name))
         if verdict is None or not verdict.quantized or verdict.absorbed_by or "weight" not in verdict.roles:
             continue
         name, layer = str(node.name), sites.layer(str(node.name))
         if layer is None:
-            found[name] = f"its weight is not that of a layer that can be trained: {', '.join(_kinds())}"
+            found[name] = _no_layer(sites, name)
         elif sum(role == "weight" for role in verdict.roles) > 1 or same_weight(sites.model, name, layer) is None:
-            found[name] = "its weight is not the layer's own"
+            found[name] = _merged(sites, name) or "its weight is not the layer's own"
     return found
 
 
-def _kinds() -> list[str]:
-    return [t.__name__ for t in QUANT_LAYERS]
+def _inside(sites: Sites, node: str) -> str:
+    """The place that an ONNX node lies in."""
+    module, call = sites.module(node)
+    if module is not None and has_hooks(module):
+        return f"{str(call.target)!r}, to which a hook is attached"
+    return repr(sites.nodes.get(node) or "forward")
+
+
+def _no_layer(sites: Sites, node: str) -> str:
+    """Why the weight of an ONNX node is none that could be rounded."""
+    module, _ = sites.module(node)
+    if isinstance(module, tuple(QUANT_LAYERS)) and (why := computed_weight(module)):
+        return why
+    return f"its weight is not that of a layer that can be trained: {', '.join(t.__name__ for t in QUANT_LAYERS)}"
+
+
+def _merged(sites: Sites, node: str) -> str:
+    """The BatchNorm that ends up in the weight of an ONNX node, though no layer could take it; or ""."""
+    modules, call = dict(sites.graph.named_modules()), sites.module(node)[1]
+    while call is not None and len(call.users) == 1:
+        (call,) = call.users
+        module = modules.get(str(call.target)) if call.op == "call_module" else None
+        if isinstance(module, BATCHNORMS):
+            return (
+                f"BatchNorm {str(call.target)!r} ends up in its weight when exported, and not when trained: a layer "
+                "takes in the one that stands directly behind it, and alone reads it"
+            )
+        if call.op == "call_module" and not isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd):
+            return ""
+    return ""
 
 
 def _users(plan: Plan, model: Model) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

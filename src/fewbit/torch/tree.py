@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
@@ -111,3 +112,9 @@ def some(names: Iterable[str]) -> Iterator[str]:
     yield from listed[:SHOWN]
     if len(listed) > SHOWN:
         yield f"{len(listed) - SHOWN} more"
+
+
+def reason(e: BaseException) -> str:
+    """The first line of what an exception says, without colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(e))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(e).__name__)
