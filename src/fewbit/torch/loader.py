@@ -74,6 +74,7 @@ class Pictures:
             batch_size=None,
             sampler=places,
             num_workers=self.workers,
+            multiprocessing_context="spawn",  # a fork in a process with threads (engines, numba) may never come back
         )
 
 
