@@ -46,7 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 FLOAT = "float"
 """The control: no quantizer."""
 RATES = {8: 0.01, 4: 0.01, 2: 0.01}
-LENGTHS = {8: 0, 4: 1, 2: 4}
+LENGTHS = {8: 0, 4: 1, 2: 2}
 """Learning rate and epochs by bits; none: as prepared."""
 BARS = {"u4-layer": 0.8, "u4-channel": 0.9}
 DROP = 0.03
