@@ -48,7 +48,10 @@ def test_the_networks_are_listed(cli: Cli) -> None:
         (("resnet8", "-o", "no/a.onnx"), "cannot write no/a.onnx: there is no folder no"),
         (("resnet8", "-o", "a.onnx", "--params", "none.pt"), "--params is none.pt, and there is no such file"),
         (("resnet8", "-o", "a.onnx", "--float-only", "--float-epochs", 3), "with --float-only say --epochs"),
-        (("resnet8", "-o", "a.onnx", "--save-params", "a.onnx", "--float-only"), "--output and --save-params are both a"),
+        (
+            ("resnet8", "-o", "a.onnx", "--save-params", "a.onnx", "--float-only"),
+            "--output and --save-params are both a",
+        ),
         (("resnet7", "-o", "a.onnx"), "unknown network 'resnet7'; did you mean"),
         (("resnet8", "-o", "a.onnx", "--epochs", "0"), "epochs is 0; it must be a whole number of 1 or more"),
         (("resnet8", "-o", "a.onnx", "--progressive-bits", "8,x"), "progressive_bits is '8,x'; it must be numbers"),

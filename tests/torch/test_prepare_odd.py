@@ -284,3 +284,13 @@ def test_nan_on_both_sides_is_warned_of() -> None:
     nn.init.constant_(made.layer.bias, -100.0)
     with pytest.warns(FewbitWarning, match="32 of 32 outputs are NaN or infinite in the network itself"):
         assert fb.torch.export(made, x).check.unusable == 32
+
+
+def test_two_linear_layers_with_one_weight() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    net[2].weight = net[0].weight
+    x = torch.randn(16, 64)
+    out = fb.torch.export(fb.torch.prepare(net, x, quantize_mode="full"), x)
+    assert out.check.equal
+    assert len([v for v in out.plan.values.values() if v.role == "weight"]) == 1

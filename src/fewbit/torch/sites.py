@@ -157,6 +157,7 @@ def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
     """
     plain = copy.deepcopy(graph).eval()
     modules = dict(plain.named_modules())
+    tied: dict[int, nn.Parameter] = {}
     for node in list(plain.graph.nodes):
         module = modules.get(node.target) if node.op == "call_module" else None
         if node.target is integer_add:
@@ -166,7 +167,10 @@ def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
             plain.graph.erase_node(node)
         elif type(module) in MADE_FROM:
             node.args, node.kwargs = node.args[:1], {}
-            plain.set_submodule(node.target, float_layer(module))
+            new = float_layer(module)
+            if module.bn is None:  # tied weights stay tied
+                new.weight = tied.setdefault(id(module.weight), new.weight)
+            plain.set_submodule(node.target, new)
     for conv, bn in conv_bn_pairs(plain):
         layer = plain.get_submodule(conv.target)
         taking = QUANT_LAYERS[type(layer)].from_float(layer, None, None, modules[bn.target], "running")
