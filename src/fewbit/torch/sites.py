@@ -165,7 +165,7 @@ def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
         elif isinstance(module, ActQuantizer | Follower):
             node.replace_all_uses_with(node.args[0])
             plain.graph.erase_node(node)
-        elif type(module) in MADE_FROM:
+        elif module is not None and type(module) in MADE_FROM:
             node.args, node.kwargs = node.args[:1], {}
             new = float_layer(module)
             if module.bn is None:  # tied weights stay tied
