@@ -51,7 +51,7 @@ LENGTHS = {8: 0, 4: 1, 2: 2}
 BARS = {"u4-layer": 0.8, "u4-channel": 0.9}
 DROP = 0.03
 CONTROL = "## Control: the float network trained on, as long and at the same rate as with 4 bits"
-FROM = """Not measured: u2, the control, three seeds, 8 bits retrained, resnet20 u4-channel, mobilenet0.25 u4-layer.
+FROM = """Not measured: the control, three seeds, 8 bits retrained, resnet20 u4-channel, mobilenet0.25 u4-layer.
 Rows
 come from code of several states of 2026-11-22: resnet8 u4-layer seed 0 and the 8-bit rows of resnet8 and
 mobilenet0.25 from before sums of narrow values became integers; resnet20 u4-layer was trained before and
