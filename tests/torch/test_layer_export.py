@@ -120,3 +120,22 @@ def test_winograd_weights_are_refused() -> None:
     fb.torch.calibrate_inputs(net, [torch.randn(8, 3, 8, 8)])
     with pytest.raises(UsageError, match="Winograd"):
         fb.torch.export(net, torch.randn(8, 3, 8, 8))
+
+
+def test_a_layer_called_twice_whose_weights_are_cut_off() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(32, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(F.relu(self.a(x)))
+
+    torch.manual_seed(0)
+    net, x = Twice(), torch.randn(32, 32)
+    fb.torch.convert_model(net, learned=True, weight_width=4, input_signed=True)
+    net.train()(x)
+    net.eval()
+    with torch.no_grad():
+        net.a.weight_quantizer.scale.mul_(0.5)  # half of the largest weights do not fit any more
+    assert export(net, x).check.equal

@@ -155,6 +155,8 @@ def _activation(
 def _weight(model: Model, node: str, block: Any, values: dict[str, ValuePlan]) -> None:
     """The entry for a layer's weight, with the scales that the layer rounds with."""
     name, data = weight_of(model, node)
+    if name in values:  # read a second time, and cut off already
+        return
     ours = block.folded()[0].detach().cpu().numpy()
     turned = not np.array_equal(data, ours)
     if turned and not (ours.ndim == 2 and np.array_equal(data, ours.T)):
@@ -163,8 +165,6 @@ def _weight(model: Model, node: str, block: Any, values: dict[str, ValuePlan]) -
     spec = layer_spec(params.spec, model, node, block, turned=turned)
     scale = params.scale.T if turned else params.scale
     own = QuantParams(spec, scale, np.zeros(scale.shape, np.int32))
-    if name not in values:
-        values[name] = ValuePlan(
-            spec, "weight", name, f"weight of {node}", observe=False, scale=tuple(float(s) for s in scale.ravel())
-        )
-        cut_off(model, name, own, data)
+    steps = tuple(float(s) for s in scale.ravel())
+    values[name] = ValuePlan(spec, "weight", name, f"weight of {node}", observe=False, scale=steps)
+    cut_off(model, name, own, data)

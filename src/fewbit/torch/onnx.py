@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fewbit.errors import FewbitError, UnsupportedModel, UsageError
 from fewbit.graph.marks import Marked, marked
+from fewbit.torch.reads import in_mode
 from fewbit.torch.tree import reason
 
 OPSET = 18
@@ -71,27 +72,23 @@ def to_onnx(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) ->
         UnsupportedModel: the exporter of PyTorch cannot do it; the message says what it told.
         UsageError: the network cannot take the sample.
     """
-    training = [m for m in net.modules() if m.training]
-    net.eval()
     try:
-        several = tuple(_several(x) for x in sample)
-        leaves = torch.utils._pytree.tree_leaves(_tried(net, several))
-        names = list(names) or _arguments(net, len(several))
-        outputs = _named(sum(isinstance(x, Tensor) for x in leaves), names)
-        whole = net if all(isinstance(x, Tensor) for x in leaves) else _Tensors(net).eval()
-        shapes = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in several)
-        with _quiet():
-            program = torch.onnx.export(
-                whole, several, dynamo=True, opset_version=OPSET, dynamic_shapes=_dynamic(whole, shapes),
-                output_names=outputs, input_names=names, verbose=False, keep_initializers_as_inputs=False,
-            )  # fmt: skip
+        with in_mode(net, False):
+            several = tuple(_several(x) for x in sample)
+            leaves = torch.utils._pytree.tree_leaves(_tried(net, several))
+            names = list(names) or _arguments(net, len(several))
+            outputs = _named(sum(isinstance(x, Tensor) for x in leaves), names)
+            whole = net if all(isinstance(x, Tensor) for x in leaves) else _Tensors(net).eval()
+            shapes = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in several)
+            with _quiet():
+                program = torch.onnx.export(
+                    whole, several, dynamo=True, opset_version=OPSET, dynamic_shapes=_dynamic(whole, shapes),
+                    output_names=outputs, input_names=names, verbose=False, keep_initializers_as_inputs=False,
+                )  # fmt: skip
         assert program is not None
         return marked(program.model_proto)
     except (torch.onnx.errors.OnnxExporterError, torch.onnx.OnnxExporterError) as e:
         raise UnsupportedModel(f"PyTorch cannot export {type(net).__name__} to ONNX: {_innermost(e)}") from e
-    finally:
-        for m in training:
-            m.training = True
 
 
 def _several(x: Any) -> Any:
@@ -179,11 +176,6 @@ def simulated(net: nn.Module, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any
     Raises:
         UsageError: it cannot take that.
     """
-    training = [m for m in net.modules() if m.training]
-    net.eval()
-    try:
+    with in_mode(net, False):
         leaves = torch.utils._pytree.tree_leaves(_tried(net, inputs))
-    finally:
-        for m in training:
-            m.training = True
     return [x.detach().cpu().numpy() for x in leaves if isinstance(x, Tensor)]

@@ -26,7 +26,7 @@ from fewbit.torch.follower import Follower
 from fewbit.torch.layers import QUANT_LAYERS
 from fewbit.torch.prepared import KEY, Prepared, PreparedNetwork
 from fewbit.torch.quantizer import ActQuantizer, WeightQuantizer
-from fewbit.torch.sites import PREFIX, Sites, readers_of, same_weight, weight_of
+from fewbit.torch.sites import PREFIX, Sites, same_weight, users, weight_of
 from fewbit.torch.trace import conv_bn_pairs, free_name, insert_module
 
 MOVES = frozenset(
@@ -67,13 +67,16 @@ def _activations(
 ) -> dict[str, str]:
     """Quantizers behind values; returns group → name of the module."""
     makers = {str(v.name): n for n in sites.model.nodes for v in n.outputs}
+    readers, integer = users(plan, sites.model)
     names: dict[str, str] = {}
     wanted = [k for k, v in plan.values.items() if v.role == "act" and not _moved(makers.get(k), plan)]
     several, folder = Counter(plan.values[k].group for k in wanted), free_name(graph, PREFIX)
     for name in sorted(wanted, key=lambda k: plan.values[k].group != k):
         value, node = plan.values[name], nodes[sites.values[name]]
-        users = _readers(node, readers_of(plan, sites, name), sites.passing)
-        if not users and not _feeds_output(node):
+        # what an integer node makes, everybody reads rounded
+        asking = None if name in integer else {sites.nodes[n] for n in readers.get(name, ())}
+        found = _readers(node, asking, sites.passing)
+        if not found and not _feeds_output(node):
             continue
         if value.group not in names:
             names[value.group] = f"{folder}.{node.name}"
@@ -82,7 +85,7 @@ def _activations(
         else:
             module, where = Follower(graph.get_submodule(names[value.group])), f"{folder}.{node.name}_too"
         new = insert_module(graph, where, module.train(graph.training), behind=node)
-        for user, through in users:
+        for user, through in found:
             user.replace_input_with(through, new)
     return names
 

@@ -83,7 +83,7 @@ def find_sites(graph: fx.GraphModule, sample: Sequence[Any]) -> Sites:
     sample = [x.detach().cpu() if isinstance(x, Tensor) else x for x in sample]
     plain = copy.deepcopy(graph).cpu()
     tensors(plain, sample)
-    plain = plain_form(plain)
+    plain_form(plain)
     plain.__class__.__name__ = type(graph).__name__  # each has a class of its own
     clean = copy.deepcopy(plain)
     _unlike_constants(plain)
@@ -129,15 +129,16 @@ def _as_they_were(model: Model) -> None:
 
 def _name_weights(model: Model) -> None:
     """Name weights after the first node that reads them; one that two layers share comes under either name."""
-    done: set[str] = set()
+    done, taken = set[str](), model.names()
     for node in model.nodes:
         for place in weight_places(node)[:1]:
             value = node.inputs[place.index]
             name = f"{node.name}.weight"
             if value is None or str(value.name) in done:
                 continue
-            if value.name != name and name not in model.names():
+            if value.name != name and name not in taken:
                 value.name = name
+                taken.add(name)
             done.add(str(value.name))
 
 
@@ -149,13 +150,13 @@ def labels_of(graph: fx.GraphModule) -> dict[str, str]:
     return {n.name: p if (p := paths.get(n.name)) and p not in others else n.name for n in graph.graph.nodes}
 
 
-def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
-    """A copy without quantizers, in which every BatchNorm behind a layer that can take it is folded into it.
+def plain_form(plain: fx.GraphModule) -> None:
+    """Take the quantizers out, in place, and fold every BatchNorm behind a layer that can take it into that.
 
     Args:
-        graph: after `tensors`.
+        plain: after `tensors`.
     """
-    plain = copy.deepcopy(graph).eval()
+    plain.eval()
     modules = dict(plain.named_modules())
     tied: dict[int, nn.Parameter] = {}
     for node in list(plain.graph.nodes):
@@ -180,7 +181,6 @@ def plain_form(graph: fx.GraphModule) -> fx.GraphModule:
     plain.graph.eliminate_dead_code()  # scales that were handed to layers
     plain.delete_all_unused_submodules()
     plain.recompile()
-    return plain
 
 
 def float_layer(layer: nn.Module) -> nn.Module:
@@ -198,7 +198,7 @@ def float_layer(layer: nn.Module) -> nn.Module:
 def unplaceable(plan: Plan, sites: Sites) -> dict[str, str]:
     """Quantized nodes whose formats have no place in the traced network → why."""
     found: dict[str, str] = {}
-    readers, makers = _users(plan, sites.model)
+    readers, makers = users(plan, sites.model)
     for name, value in plan.values.items():
         if value.role != "act" or name in sites.values:
             continue
@@ -248,7 +248,7 @@ def _merged(sites: Sites, node: str) -> str:
     return ""
 
 
-def _users(plan: Plan, model: Model) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def users(plan: Plan, model: Model) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Value → quantized nodes that read it as an integer; value → the quantized node that makes it."""
     readers: dict[str, list[str]] = {}
     makers: dict[str, list[str]] = {}
@@ -262,12 +262,6 @@ def _users(plan: Plan, model: Model) -> tuple[dict[str, list[str]], dict[str, li
             if value is not None and role == "act":
                 readers.setdefault(str(value.name), []).append(str(node.name))
     return readers, makers
-
-
-def readers_of(plan: Plan, sites: Sites, name: str) -> set[str] | None:
-    """Traced nodes that read a value as integers; None: everybody does, since an integer node makes it."""
-    readers, makers = _users(plan, sites.model)
-    return None if name in makers else {sites.nodes[n] for n in readers.get(name, ())}
 
 
 def weight_of(model: Model, node: str) -> tuple[str, Array]:

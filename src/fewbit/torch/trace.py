@@ -20,6 +20,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from fewbit.errors import UnsupportedModel
 from fewbit.torch.inplace import Tracer, out_of_place
+from fewbit.torch.reads import in_mode
 from fewbit.torch.tree import computed_weight, reason
 
 DROPOUTS: dict[Any, type[nn.Module]] = {
@@ -134,14 +135,8 @@ def tensors(graph: fx.GraphModule, sample: Sequence[Any]) -> list[fx.Node]:
     Args:
         sample: what forward takes; the network runs on it, in evaluation mode.
     """
-    training = [m for m in graph.modules() if m.training]
-    graph.eval()
-    try:
-        with torch.no_grad():
-            ShapeProp(graph).propagate(*sample)
-    finally:
-        for m in training:
-            m.training = True
+    with in_mode(graph, False), torch.no_grad():
+        ShapeProp(graph).propagate(*sample)
     return [n for n in graph.graph.nodes if n.op != "output" and _is_float(n.meta.get("tensor_meta"))]
 
 
