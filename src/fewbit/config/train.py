@@ -69,7 +69,7 @@ class TrainConfig:
     amp: bool = say(False, "compute in bfloat16 where that is safe; faster where the machine has it")
     channels_last: bool = say(True, "keep the channels of an image together in memory")
     device: str = say("auto", "where to train, such as cpu, cuda, cuda:1; auto = a GPU if there is one")
-    workers: int = say(0, "processes that read images, for sets that do not fit into memory")
+    workers: int = say(0, "threads that prepare batches ahead, for sets that do not fit into memory")
     seed: int = say(0, "of start values, order and augmentation")
 
     def __post_init__(self) -> None:

@@ -17,10 +17,13 @@ from torch.nn import functional as F
 
 from fewbit.data.datasets.found import PlanePixels
 from fewbit.data.datasets.labelled import Labelled
+from fewbit.data.regroup import read_ahead
 from fewbit.errors import DataError
 
 MARGIN = 8
 """A crop moves an image by up to one of so many parts of its height."""
+AHEAD = 2
+"""Batches that each worker may read ahead."""
 
 
 def image_set(
@@ -65,17 +68,13 @@ class Pictures:
         return self.held[places] if self.held is not None else tensor(self.data.images(places.numpy()))
 
     def batches(self, places: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Images at the places of each batch, in order."""
-        if self.held is not None or not self.workers:
-            yield from (self[p] for p in places)
-            return
-        yield from torch.utils.data.DataLoader(
-            self,  # asked for batches, not for single images
-            batch_size=None,
-            sampler=places,
-            num_workers=self.workers,
-            multiprocessing_context="spawn",  # a fork in a process with threads (engines, numba) may never come back
-        )
+        """Images at the places of each batch, in order.
+
+        Workers are threads: pillow and numpy let others run while they decode, and a process would start anew each
+        epoch and hand over images through shared memory, of which containers have little.
+        """
+        workers = self.workers if self.held is None else 0
+        yield from read_ahead(self.__getitem__, places, workers, AHEAD * workers)
 
 
 def tensor(images: np.ndarray) -> torch.Tensor:
