@@ -35,6 +35,7 @@ _WHERE = {
     "sizes": "fewbit.api",
     "sweep": "fewbit.api",
     "train": "fewbit.api",
+    "verify": "fewbit.api",
     "CalibrationCollector": "fewbit.calib",
     "DataConfig": "fewbit.config",
     "FewbitError": "fewbit.errors",
@@ -79,6 +80,7 @@ __all__ = [
     "sizes",
     "sweep",
     "train",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
         sizes,
         sweep,
         train,
+        verify,
     )
     from fewbit.calib import CalibrationCollector
     from fewbit.config import DataConfig, QuantConfig

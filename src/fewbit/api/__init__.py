@@ -10,6 +10,7 @@ from fewbit.api.simulating import simulate
 from fewbit.api.speed import benchmark, profile
 from fewbit.api.sweeping import sweep
 from fewbit.api.training import train
+from fewbit.api.verifying import verify
 from fewbit.core.target import TARGETS
 from fewbit.frontends import load
 from fewbit.graph.fuse import fuse
@@ -39,4 +40,5 @@ __all__ = [
     "sweep",
     "target_named",
     "train",
+    "verify",
 ]

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from fewbit import __version__
 
 VERBS = (
-    "quantize", "calibrate", "apply", "compare", "sensitivity", "evaluate", "benchmark", "inspect", "targets",
+    "quantize", "calibrate", "apply", "compare", "verify", "sensitivity", "evaluate", "benchmark", "inspect", "targets",
     "train", "convert", "expand", "sizes", "explain", "simulate", "records", "demo",
 )  # fmt: skip
 """In the order of use, which is the order in the help."""

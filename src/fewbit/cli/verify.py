@@ -1,0 +1,68 @@
+"""`fewbit verify`: one integer network on every engine, and the layer at which they part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewbit.cli.flags import with_flags
+from fewbit.cli.given import Config, Data, FloatModel, Json, Limit, Threads, data_words, needed_data
+from fewbit.cli.screen import answer
+from fewbit.config import DataConfig
+
+
+@with_flags(DataConfig)
+def run(
+    *,
+    model: FloatModel,
+    plan: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN", help="Its plan with ranges (.json), or the integer network.", show_default=False
+        ),
+    ],
+    data: Data = None,
+    engines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Engines, separated by commas [default: all that are installed and take the network].",
+            show_default=False,
+        ),
+    ] = None,
+    config: Config = None,
+    limit: Limit = None,
+    outputs_only: Annotated[bool, typer.Option("--outputs-only", help="Do not look into the network.")] = False,
+    threads: Threads = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write all figures there, as CSV and JSON.", show_default=False),
+    ] = None,
+    json: Json = False,
+    words: dict[str, Any],
+) -> None:
+    """Run one integer network on several engines and compare them.
+
+    Shows how far each engine is from the network's own arithmetic, and for two engines the first layer at which they
+    part. Exit status 1 if an engine is clearly further from the float network than that arithmetic is.
+    """
+    from fewbit import api
+
+    asked = data_words(config, words)
+    found = api.verify(
+        model,
+        plan,
+        needed_data(data, "verifying needs data to run on"),
+        engines=[e.strip() for e in engines.split(",") if e.strip()] if engines is not None else None,
+        limit=limit,
+        threads=threads,
+        layers=not outputs_only,
+        **asked,
+    )
+    if save is not None:
+        found.save(save)
+    answer(found.text, found.to_json, json=json)
+    if found.wrong:
+        raise typer.Exit(1)

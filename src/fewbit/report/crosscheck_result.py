@@ -1,0 +1,167 @@
+"""Crosscheck: what one integer network answers on several engines, to read and to save. Made by `crosscheck`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fewbit.core.tables import dumps, number, percent, plain, short, table
+from fewbit.core.writing import writing
+
+SLACK = 3.0
+"""dB: twice the noise. Two engines that round alike, but not the same numbers up, differ by that much."""
+
+ENOUGH = 60.0
+"""dB against the float network that is never wrong: float arithmetic itself differs."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One engine.
+
+    Args:
+        engine: its name, or "simulation".
+        sqnr, agreement: against the simulation: dB of the worst output, share of samples with the same class.
+        float_sqnr, float_agreement: against the float network.
+        ran: it answered. note: why it did not, or what could not be seen; else empty.
+    """
+
+    engine: str
+    sqnr: float
+    agreement: float | None
+    float_sqnr: float
+    float_agreement: float | None
+    ran: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class AtValue:
+    """One rounded value on two engines.
+
+    Args:
+        name: of the value. op, node: what makes it. differ: share of its integers that are others.
+        most: largest difference, in steps. squares: mean square of the difference, in steps. parts: more than rounding.
+    """
+
+    name: str
+    op: str
+    node: str
+    differ: float
+    most: int
+    squares: float
+    parts: bool
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two engines.
+
+    Args:
+        a, b: their names. sqnr, agreement: of the outputs. values: in the order of the network.
+    """
+
+    a: str
+    b: str
+    sqnr: float
+    agreement: float | None
+    values: tuple[AtValue, ...]
+
+    @property
+    def first(self) -> AtValue | None:
+        """The first value of which any integer differs."""
+        return next((v for v in self.values if v.differ), None)
+
+    @property
+    def parted(self) -> AtValue | None:
+        """The first value at which they part."""
+        return next((v for v in self.values if v.parts), None)
+
+
+@dataclass(frozen=True)
+class Crosscheck:
+    """An integer network on several engines.
+
+    Args:
+        sides: the simulation first. twos: each engine with each other. batches, samples: that were run.
+        needed: an engine that cannot run the network counts as wrong. notes: more.
+    """
+
+    sides: tuple[Side, ...]
+    twos: tuple[Two, ...]
+    batches: int
+    samples: int
+    needed: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def noise(self) -> float:
+        """SQNR in dB of the simulation against the float network: what quantizing itself costs."""
+        return self.sides[0].float_sqnr
+
+    def right(self, side: Side) -> bool:
+        """Whether an engine answers as well as was promised: `SLACK` dB more noise at most, or hardly any."""
+        return side.float_sqnr >= min(self.noise - SLACK, ENOUGH)
+
+    @property
+    def wrong(self) -> tuple[Side, ...]:
+        """Engines that compute something else; or could not run the network, if they were needed."""
+        return tuple(s for s in self.sides if not self.right(s) and (s.ran or self.needed))
+
+    def text(self) -> str:
+        """All of it as tables."""
+        rows = [
+            [s.engine, number(s.sqnr), percent(s.agreement, 2), number(s.float_sqnr), percent(s.float_agreement, 2),
+             "" if s is self.sides[0] else "not run" if not s.ran else "ok" if self.right(s) else "! differs !"]
+            for s in self.sides
+        ]  # fmt: skip
+        head = ["<engine", ">dB to simulation", ">same class", ">dB to float", ">same class", "<verdict"]
+        parts = [f"outputs, {self.samples} samples", table(head, rows)]
+        twos = [
+            [f"{t.a}, {t.b}", number(t.sqnr), percent(t.agreement, 2), _where(t.first), _where(t.parted)]
+            for t in self.twos
+        ]
+        if twos:
+            parts += [
+                "",
+                table(["<engines", ">dB", ">same class", "<first integer that differs", "<they part at"], twos),
+            ]
+            parts += ["part: differences of more than one rounding (mean square over 1/12 step)"]
+        told = [f"{s.engine}: {s.note}" for s in self.sides if s.note]
+        return "\n".join([*parts, *(f"note: {t}" for t in (*told, *self.notes))])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain dicts."""
+        found = dict(plain(self))
+        for two, t in zip(found["twos"], self.twos, strict=True):
+            two["first"], two["parted"] = (v.name if v is not None else None for v in (t.first, t.parted))
+        return {"wrong": [s.engine for s in self.wrong], **found}
+
+    def save(self, folder: str | Path) -> None:
+        """Write `engines.json` and `values.csv` (one row a value and two engines) into a folder, both or neither."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder / "engines.json") as file:
+            (file.parent / "values.csv").write_text(_csv(self.twos), "utf-8")
+            file.write_text(dumps(self.to_json()), "utf-8")
+
+
+def _where(value: AtValue | None) -> str:
+    if value is None:
+        return "nowhere"
+    return f"{short(value.node or value.name)} ({value.op}), {percent(value.differ, 2)}, {value.most} steps"
+
+
+def _csv(twos: Sequence[Two]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [f.name for f in fields(AtValue)]
+    writer.writerow(["a", "b", *names])
+    for t in twos:
+        for v in t.values:
+            writer.writerow([t.a, t.b, *(getattr(v, n) for n in names)])
+    return out.getvalue()
