@@ -55,9 +55,9 @@ class Trained:
     @property
     def model(self) -> Model:
         """The ONNX network; integer where it was quantized."""
-        from fewbit.torch.onnx import to_onnx
+        from fewbit.torch.onnx import module_to_onnx
 
-        return self.exported.quantized if self.exported is not None else to_onnx(self.net, self.sample).model
+        return self.exported.quantized if self.exported is not None else module_to_onnx(self.net, self.sample)
 
     def save(self, path: str | Path) -> None:
         """Write the ONNX network, and its plan beside it if it has one."""

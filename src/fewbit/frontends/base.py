@@ -7,9 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fewbit.errors import ConfigError, ModelFormatError
+from fewbit.errors import ConfigError, ModelFormatError, UsageError
 from fewbit.graph.model import Model
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.nn import Module
 
 Shapes = Mapping[str, Sequence[int | None]]
 
@@ -41,13 +46,14 @@ WAYS_IN = {
     ".pb": "export it with tf2onnx: python -m tf2onnx.convert --graphdef FILE --output model.onnx",
     ".h5": "export it with tf2onnx: python -m tf2onnx.convert --keras FILE --output model.onnx",
     ".keras": "export it with tf2onnx: python -m tf2onnx.convert --keras FILE --output model.onnx",
-    ".pt": "export it with torch.onnx.export(module, sample, 'model.onnx')",
-    ".pth": "export it with torch.onnx.export(module, sample, 'model.onnx')",
     ".xml": "OpenVINO's own format cannot be read; quantize the ONNX model that it was made from",
     ".pdmodel": "export it with paddle2onnx",
     ".mindir": "export it with MindSpore's export(..., file_format='ONNX')",
 }
 """Files that fewbit cannot read → the way in."""
+
+OF_TORCH = (".pt", ".pth", ".pt2", ".ckpt", ".torchscript", ".ts", ".safetensors")
+"""Files of PyTorch: pickles, which can run any code when they are opened, or weights without their network."""
 
 
 def frontend(*endings: str, prefix: str = "") -> Callable[[Loader], Loader]:
@@ -65,7 +71,8 @@ def frontend(*endings: str, prefix: str = "") -> Callable[[Loader], Loader]:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Module | ExportedProgram,
+    sample: Any = None,
     *,
     allow_quantized: bool = False,
     input_shapes: Shapes | None = None,
@@ -75,19 +82,32 @@ def load(
 
     Args:
         path: an `.onnx` file (weights in files beside it are mapped, not read), or an MXNet checkpoint: its
-            `prefix-symbol.json` (with `prefix-0000.params` beside it), its `.params`, or its prefix alone.
+            `prefix-symbol.json` (with `prefix-0000.params` beside it), its `.params`, or its prefix alone; or a PyTorch
+            module, or what `torch.export.export` made of one.
+        sample: what the forward of a module takes: a tensor or array, or a tuple of them, samples along the first axis.
         allow_quantized: accept a network that holds quantized operators already, to run or compare it.
         input_shapes: of inputs whose shape the file leaves open: `{"data": (1, 3, 224, 224)}`; None is free.
         params: the parameters of an MXNet symbol, if they are not called as usual.
 
     Raises:
         ModelFormatError: no such file, not a model, truncated; for other formats the message names the way in.
-        ConfigError: `input_shapes` are no shapes.
+        ConfigError: `input_shapes` are no shapes. UsageError: a module without a sample, or a sample without one.
         AlreadyQuantized, UnsafePath, UnsupportedModel: see `fewbit.errors`.
     """
     _check_shapes(input_shapes or {})
+    if not isinstance(path, (str, os.PathLike)):
+        from fewbit.frontends.torch import load_network  # what is handed over decides whether torch is needed
+
+        given = {"input_shapes": input_shapes, "params": params, "allow_quantized": allow_quantized}
+        return load_network(path, sample, [word for word, value in given.items() if value])
+    if sample is not None:
+        raise UsageError(f"sample is for PyTorch modules; {path} tells its inputs itself, leave sample out")
     file = file_of(Path(path))
     loader = FRONTENDS.get(file.suffix.lower())
+    if loader is None and file.suffix.lower() in OF_TORCH:
+        from fewbit.frontends.torch import way_in
+
+        raise ModelFormatError(f"{file} {way_in(file)}")
     if loader is None and file.suffix.lower() in WAYS_IN:
         raise ModelFormatError(
             f"{file} is a {file.suffix} file, which fewbit cannot read; {WAYS_IN[file.suffix.lower()]}"

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx import defs, helper, shape_inference
 
 from fewbit.errors import ModelFormatError
-from fewbit.graph.model import Array, Model, const, dims, is_const
+from fewbit.graph.model import Array, Model, const, dims, free_name, is_const
 from fewbit.graph.normalize import FAILURES, LEAST_IR, PLAIN_IR, WANTED, ir_for, normalize
 from fewbit.graph.padding import keep_zeros
 
@@ -177,12 +177,7 @@ class Builder:
         return model
 
     def _fresh(self, name: str) -> str:
-        unique, n = name, 1
-        while unique in self._taken:
-            n += 1
-            unique = f"{name}_{n}"
-        self._taken.add(unique)
-        return unique
+        return free_name(name, self._taken)
 
 
 def shape_of(value: Value) -> Dims | None:

@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from fewbit.graph.files import from_proto
-from fewbit.graph.model import Model, attr
+from fewbit.graph.model import Model, attr, free_name
 
 DOMAIN, MARK = "fewbit", "Mark"
 
@@ -107,25 +107,14 @@ def _rename(graph: ir.Graph, owners: dict[str, str]) -> dict[str, str]:
     for node in graph:
         label = owners.get(str(node.name))
         single = label is not None and last[label] is node
-        name = _free(str(label) if single else f"{label or 'behind'}/{node.op_type}", names)
-        names.add(name)
+        name = free_name(str(label) if single else f"{label or 'behind'}/{node.op_type}", names)
         if label is not None:
             renamed[name] = label
         node.name = name
         for i, out in enumerate(node.outputs):
             if out.name and not out.is_graph_output():
-                out.name = _free(name if i == 0 else f"{name}:{i}", taken)
-                taken.add(out.name)
+                out.name = free_name(name if i == 0 else f"{name}:{i}", taken)
     return renamed
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or the first one with a number that nobody has."""
-    found, i = name, 1
-    while found in taken:
-        i += 1
-        found = f"{name}_{i}"
-    return found
 
 
 def pass_through(model: Model, node: str, index: int, name: str) -> str:

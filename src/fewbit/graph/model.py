@@ -171,12 +171,7 @@ class Model:
 
     def fresh(self, name: str, taken: set[str]) -> str:
         """A name not in `taken` that starts with `name`; it is added to `taken`."""
-        unique, n = name, 1
-        while unique in taken:
-            n += 1
-            unique = f"{name}_{n}"
-        taken.add(unique)
-        return unique
+        return free_name(name, taken)
 
     def add_initializer(self, name: str, array: Array, dtype: ir.DataType | None = None) -> ir.Value:
         """Put a constant into the main graph. `dtype` is for types numpy lacks (4-bit)."""
@@ -242,6 +237,16 @@ class Model:
         from fewbit.graph.repack import save_any
 
         save_any(self, Path(path))
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """The name, or the first one with a number that is not in `taken`; it is added there."""
+    unique, n = name, 1
+    while unique in taken:
+        n += 1
+        unique = f"{name}_{n}"
+    taken.add(unique)
+    return unique
 
 
 def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:

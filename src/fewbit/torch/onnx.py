@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from fewbit.errors import FewbitError, UnsupportedModel, UsageError
 from fewbit.graph.marks import Marked, marked
+from fewbit.graph.model import Model
+from fewbit.graph.scopes import named_by_modules
 from fewbit.torch.reads import in_mode
 from fewbit.torch.tree import reason
 
@@ -61,7 +63,7 @@ class _Tensors(nn.Module):
 
 
 def to_onnx(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) -> Marked:
-    """Export a network in evaluation mode.
+    """Export a network with marks, in evaluation mode.
 
     Args:
         net: it is put back into the mode that it was in.
@@ -72,7 +74,29 @@ def to_onnx(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) ->
         UnsupportedModel: the exporter of PyTorch cannot do it; the message says what it told.
         UsageError: the network cannot take the sample.
     """
-    try:
+    return marked(_exported(net, sample, names))
+
+
+def module_to_onnx(net: nn.Module, sample: Sequence[Any]) -> Model:
+    """Export a network without marks; nodes are called like the modules they come from. See `to_onnx`."""
+    return named_by_modules(_exported(net, sample))
+
+
+def program_to_onnx(program: torch.export.ExportedProgram) -> Model:
+    """Turn an exported program into ONNX, with the shapes that it was exported with.
+
+    Raises:
+        UnsupportedModel: the exporter of PyTorch cannot do it.
+    """
+    with _told("the program"), _quiet():
+        made = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
+    assert made is not None
+    return named_by_modules(made.model_proto)
+
+
+def _exported(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) -> Any:
+    """What PyTorch's exporter makes of a network."""
+    with _told(type(net).__name__):
         with in_mode(net, False):
             several = tuple(_several(x) for x in sample)
             leaves = torch.utils._pytree.tree_leaves(_tried(net, several))
@@ -86,9 +110,16 @@ def to_onnx(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) ->
                     output_names=outputs, input_names=names, verbose=False, keep_initializers_as_inputs=False,
                 )  # fmt: skip
         assert program is not None
-        return marked(program.model_proto)
+        return program.model_proto
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Errors of PyTorch's exporter, as ours."""
+    try:
+        yield
     except (torch.onnx.errors.OnnxExporterError, torch.onnx.OnnxExporterError) as e:
-        raise UnsupportedModel(f"PyTorch cannot export {type(net).__name__} to ONNX: {_innermost(e)}") from e
+        raise UnsupportedModel(f"PyTorch cannot export {what} to ONNX: {_innermost(e)}") from e
 
 
 def _several(x: Any) -> Any:
