@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import fewbit as fb
+from fewbit.api import simulated_signs
 from fewbit.api.simulated_data import open_sets
 from fewbit.api.sweeping import sweep
 from fewbit.config import DataConfig
 from fewbit.config.simulate import SimulateConfig, SweepConfig, swept
+from fewbit.data.datasets import open_dataset
 from fewbit.engines import open_runner
 from fewbit.errors import ConfigError, DataError, UnknownName, UsageError
 from fewbit.graph.model import TensorInfo
@@ -118,11 +122,73 @@ def test_each_calibration_epoch_can_be_evaluated() -> None:
 
 
 def test_unsigned_inputs_below_zero_are_told() -> None:
-    found = fb.simulate(_FILE, data(), exclude_first_conv=False)
-    assert found.notes == (
-        "1 of the simulated layers read values below zero, which unsigned inputs cut off; if that costs too much, "
-        "say input_signed",
+    told = "1 of the simulated layers read values below zero, which unsigned inputs cut off"
+    with pytest.warns(fb.FewbitWarning, match="that is what most of the loss comes from: of 60 samples ") as said:
+        found = fb.simulate(_FILE, data(), exclude_first_conv=False)
+    assert found.notes == () and found.warnings == (str(said[0].message),)
+    assert found.warnings[0].startswith(told) and found.warnings[0].endswith(" % with input_signed")
+    assert found.text().endswith(f"\nwarning: {found.warnings[0]}")
+    assert found.to_json()["warnings"] == list(found.warnings)
+    kept, signed = (float(x) for x in re.findall(r"([0-9.]+) %", found.warnings[0]))
+    better = fb.simulate(_FILE, data(), exclude_first_conv=False, input_signed=True)
+    assert better.result.agreement is not None and found.result.agreement is not None
+    assert (kept, signed) == pytest.approx(
+        (100 * found.result.agreement.rate, 100 * better.result.agreement.rate), abs=0.06
     )
+    with pytest.warns(fb.FewbitWarning, match=told) as said:
+        grid = sweep(_FILE, data(), GRID, exclude_first_conv=False, quantize_input_offline=False)
+    assert len(said) == 1 and grid.notes[0].startswith(told)
+
+
+def test_a_small_loss_by_unsigned_inputs_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated_signs, "LARGE", 0.9)
+    found = fb.simulate(_FILE, data(), exclude_first_conv=False)
+    assert found.warnings == () and found.notes[0].endswith("cut off; if that costs too much, say input_signed")
+
+
+def test_a_loss_that_signs_do_not_win_back_is_not_blamed_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated_signs, "WON", 0.9)
+    found = fb.simulate(_FILE, data(), exclude_first_conv=False)
+    assert found.warnings == ()
+    assert found.notes[0].endswith("that is not what the loss comes from: with input_signed it is about the same")
+
+
+def test_it_says_what_became_of_images(tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "0"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        Image.new("L", (9, 7), 40 * i).save(folder / f"{i}.png")
+    made = proto([node("Flatten", "x", "f"), node("Gemm", "f u", "y", "fc", transB=1)], [info("x", ["n", 1, 5, 5])],
+                 [info("y", ["n", 3])], {"u": weight(3, 25)})  # fmt: skip
+    onnx.save(made, tmp_path / "gray.onnx")
+    words: dict[str, Any] = {"image_to_format": "GRAY", "normalize_mean": (72.9,), "normalize_std": (90.0,)}
+    found = fb.simulate(tmp_path / "gray.onnx", folder.parent, input_signed=True, **words)
+    assert "fed with   images: resized to 5x5, LINEAR GRAY, (pixel - 72.9) / 90\n" in found.text()
+    assert found.to_json()["images"] == {
+        "colour": "GRAY", "width": 5, "height": 5, "divisor": 1, "mean": [72.9], "std": [90.0], "shorter": None,
+        "resize": [5, 5], "method": "LINEAR",
+    }  # fmt: skip
+    assert fb.simulate(_FILE, data(), input_signed=True).to_json()["images"] is None
+
+
+def test_what_it_says_of_a_data_set_is_what_was_done(tmp_path: Path) -> None:
+    """A hand-made evaluation with these numbers, on these samples, finds the same."""
+    root = write_fashion(tmp_path, 100, 40)
+    made = proto([node("Flatten", "x", "f"), node("Gemm", "f u", "y", "fc", transB=1)], [info("x", ["n", 1, 28, 28])],
+                 [info("y", ["n", 10])], {"u": weight(10, 784)})  # fmt: skip
+    onnx.save(made, tmp_path / "net.onnx")
+    words: dict[str, Any] = {"dataset": "fashion-mnist", "dataset_root": root, "input_bits_width": 2}
+    words |= {"input_signed": True, "quantize_input_offline": True, "num_sample": 1}
+    found = fb.simulate(tmp_path / "net.onnx", limit=20, **words)
+    assert found.data == "fashion-mnist, 20 test images, drawn by seed 7, as many of each class"
+    assert "images: 28x28 GRAY, (pixel / 255 - 0.286) / 0.353" in found.text()
+    found.save(tmp_path / "sim.onnx")
+    told = found.to_json()["images"]
+    images = open_dataset("fashion-mnist", root, split="test").subset(limit=20, seed=7)
+    pixels = images.images().transpose(0, 3, 1, 2).astype(np.float32)
+    x = (pixels / np.float32(told["divisor"]) - np.float32(told["mean"][0])) / np.float32(told["std"][0])
+    y = open_runner("onnxruntime", fb.load(tmp_path / "sim.onnx")).run({"x": x})["y"]
+    assert (y.argmax(1) == images.labels).mean() == found.top1
 
 
 def test_a_network_without_batchnorm_is_told() -> None:
@@ -150,7 +216,7 @@ def test_a_data_set_is_evaluated_on_its_test_part_and_calibrated_on_the_other(tm
     inputs = [TensorInfo("x", np.dtype(np.float32), ("n", 1, 28, 28))]
     config = SimulateConfig(quantize_input_offline=True, num_sample=2, batch_size=16)
     sets = open_sets(inputs, None, DataConfig(), "fashion-mnist", root, None, 30, config)
-    assert sets.name == "fashion-mnist, 30 test images"
+    assert sets.name == "fashion-mnist, 30 test images, drawn by seed 7, as many of each class"
     assert sum(len(b.names) for b in sets.test) == 30
     feeds = sets.calibration(config)
     assert [len(f["x"]) for f in feeds] == [16, 4]
@@ -240,7 +306,7 @@ def test_what_was_kept_is_not_computed_again(tmp_path: Path, monkeypatch: pytest
     one = sweeping.one
     monkeypatch.setattr(sweeping.Kept, "remove", lambda self: None)
     first = sweep(_FILE, data(), GRID, store=store)
-    monkeypatch.setattr(sweeping, "one", lambda *a: runs.append(a[2]) or one(*a))
+    monkeypatch.setattr(sweeping, "one", lambda *a, **k: runs.append(a[2]) or one(*a, **k))
     more = sweep(_FILE, data(), GRID | {"bits": (8, 2, 4)}, store=store)
     assert [c.weight_bits_width for c in runs] == [4, 4]
     assert set(first.rows) < set(more.rows)

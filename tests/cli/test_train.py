@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def test_the_networks_are_listed(cli: Cli) -> None:
         (("resnet8", "-o", "a.onnx", "--float-only", "--bit-num", 4), "bit_num is about quantizing; leave it out with"),
         (("mine_to_train:small", "-o", "a.onnx", "--use-se"), "use_se is a variant of reference networks"),
         (("resnet8", "-o", "a.onnx", "--measure"), "no such option: --measure"),
+        (("resnet8", "-o", "a.onnx", "--device", "cuda:77"), "device is 'cuda:77', which cannot be used here: "),
+        (("resnet8", "-o", "a.onnx", "--dataset", "imagenet", "--device", "nowhere"), "device is 'nowhere', which"),
     ],
 )
 def test_what_cannot_be_is_told_before_training(words: tuple[str, ...], says: str, cli: Cli, here: Path) -> None:
@@ -113,7 +116,40 @@ def test_what_was_interrupted_goes_on(cli: Cli, here: Path, monkeypatch: pytest.
     assert not (here / "a.pt.train").exists()
 
 
-def test_the_float_network_of_a_name_is_trained_first(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_nothing_is_told(cli: Cli, here: Path) -> None:
+    words = ("mine_to_train:small", "--dataset-root", "images", "--float-only", "--save-params", "a.pt", *QUICK)
+    done = cli("train", *words, "--resume")
+    assert done.code == 0
+    assert "note: there is nothing to resume: a.pt.train is not there; training begins with the first epoch" in done.err
+    done = cli("train", *words, "--resume", "--quiet")
+    assert done.code == 0 and "warning: there is nothing to resume: a.pt.train is not there" in done.err
+
+
+def test_without_a_terminal_there_is_a_line_for_each_epoch(cli: Cli, here: Path) -> None:
+    words = ("mine_to_train:small", "--dataset-root", "images", "--float-only", "--save-params", "a.pt", *QUICK)
+    told = cli("train", *words).err.splitlines()
+    assert [line.partition(":")[0] for line in told] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert all(re.fullmatch(r"epoch . of 2: loss [0-9.]+, held-out top-1 [0-9.]+, [0-9.]+ s", line) for line in told)
+    assert cli("train", *words, "--quiet").err == ""
+
+
+def test_max_batches_is_for_the_float_network_as_well(cli: Cli, here: Path, enough: None) -> None:
+    words = ("resnet8", "--dataset-root", "images", "-o", "a.onnx", "--float-epochs", 2)
+    done = cli("train", *words, "--max-batches", 1)
+    lines = [line for line in done.err.splitlines() if line.startswith("resnet8 on fashion-mnist, float: epoch ")]
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    few = {f.name for f in (here / "cache" / "nets").iterdir()}
+    assert "trained and kept in" in cli("train", *words).err  # those of a trial are not taken for whole ones
+    both = {f.name for f in (here / "cache" / "nets").iterdir()}
+    assert len(few) == 1 and len(both) == 2
+    for more in ((), ("--max-batches", 1)):  # a whole one is taken for a trial
+        (whole,) = both - few
+        assert f"trained before, from {here / 'cache' / 'nets' / whole}" in cli("train", *words, *more).err
+
+
+@pytest.fixture
+def enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends when the float network is there."""
     from fewbit.api import training
 
     class Enough(Exception):
@@ -123,6 +159,9 @@ def test_the_float_network_of_a_name_is_trained_first(cli: Cli, here: Path, monk
         raise Enough
 
     monkeypatch.setattr(training, "prepare", stop)
+
+
+def test_the_float_network_of_a_name_is_trained_first(cli: Cli, here: Path, enough: None) -> None:
     words = ("resnet8", "--dataset-root", "images", "-o", "a.onnx", "--float-epochs", 1)
     for says in ("float network: trained and kept in", "float network: trained before, from"):
         done = cli("train", *words)

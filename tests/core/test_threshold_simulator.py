@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewbit.core.threshold_simulator import BINS, Counts, divergences, levels_of, threshold_bins
+from fewbit.core.threshold_simulator import BINS, CUT, Counts, divergences, least_kept, levels_of, threshold_bins
 from fewbit.errors import BadSample
 
 
@@ -37,8 +37,9 @@ def test_as_the_literal_search(seed, bins, levels, sparse):
     levels = min(levels, bins - 1)
     ours, theirs = divergences(hist, levels), literal(hist, levels)
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
-    best = threshold_bins(hist, levels)
-    assert theirs[int(best) - levels] <= theirs.min() + 1e-9
+    best, first = threshold_bins(hist, levels), max(levels, least_kept(hist))
+    assert first <= int(best) <= bins
+    assert best == bins if first == bins else theirs[int(best) - levels] <= theirs[first - levels :].min() + 1e-9
 
 
 @pytest.mark.parametrize("bits, signed, levels", [(8, True, 128), (8, False, 256), (1, True, 1), (4, False, 16)])
@@ -63,6 +64,44 @@ def test_fewer_bits_keep_less():
     counts = Counts(float(np.abs(x).max()))
     counts.update(x)
     assert counts.threshold(2, True) < counts.threshold(4, True) < counts.threshold(8, True) < counts.top
+
+
+def spiked(at, share, rng):
+    """What a layer reads of images with one background: one value again and again, the rest spread out above it."""
+    x = np.abs(rng.normal(size=100_000))
+    x[: int(share * x.size)] = at
+    return x
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6])
+def test_a_value_that_comes_again_and_again_is_no_threshold(bits):
+    rng = np.random.default_rng(3)
+    levels = levels_of(bits, False)
+    x = spiked(5.0 * (levels + 2.5) / BINS, 0.6, rng)
+    x[-1] = 5
+    counts = Counts(5.0)
+    counts.update(x)
+    alone = levels + int(np.argmin(divergences(counts.hist, levels)))
+    top = counts.threshold(bits, False)
+    assert (x > top).mean() <= CUT
+    assert (x > 5 * (alone + 1) / BINS).mean() > 0.3  # the spike is in the last bin, or next to it
+
+
+def test_without_spikes_the_search_keeps_enough_by_itself():
+    rng = np.random.default_rng(4)
+    for x in (rng.normal(size=50_000), rng.laplace(size=50_000), rng.standard_t(3, size=50_000)):
+        counts = Counts(float(np.abs(x).max()))
+        counts.update(x)
+        found = divergences(counts.hist, 16)
+        assert counts.threshold(4, False) == (16 + int(np.argmin(found)) + 0.5) * counts.top / BINS
+
+
+@pytest.mark.parametrize("share, kept", [(0.05, BINS), (0.005, 1)])
+def test_values_at_the_very_top_are_kept_if_they_are_many(share, kept):
+    hist = np.zeros(BINS, np.int64)
+    hist[0], hist[-1] = round(100_000 * (1 - share)), round(100_000 * share)
+    assert least_kept(hist) == kept
+    assert (threshold_bins(hist, 16) == BINS) == (kept == BINS)
 
 
 def test_zeros_are_not_counted_and_what_is_beyond_falls_into_the_last_bin():

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from fewbit.engines.base import open_runner
 from fewbit.errors import UnsupportedModel
 from fewbit.graph import normalize
 from fewbit.graph.emit import emit_qdq
@@ -130,3 +131,66 @@ def test_only_what_is_added_to_products_of_dequantized_values_becomes_a_sum():
     onnx.checker.check_model(onnx.load_from_string(to_bytes(model)))
     feeds = feeds_for(model)
     np.testing.assert_array_equal(run(model, feeds)["y"], run(made, feeds)["y"])
+
+
+AROUND = {
+    "a factor": ("", "Mul:two"),
+    "a factor, Relu": ("", "Mul:two Relu"),
+    "a factor of each channel": ("", "Mul:each"),
+    "a sum of each channel": ("", "Add:each"),
+    "BatchNormalization": ("", "BatchNormalization:one,one,one,one"),
+    "Identity": ("", "Identity"),
+    "Dropout": ("", "Dropout"),
+    "MaxPool": ("", "MaxPool"),
+    "Relu, MaxPool": ("", "Relu MaxPool"),
+    "Transpose": ("", "Transpose"),
+    "Pad in front": ("Pad:pads", "Relu"),
+    "MaxPool in front": ("MaxPool", ""),
+    "Transpose in front": ("Transpose", ""),
+    "Identity in front": ("Identity", "Identity"),
+}
+"""What stands before and behind a convolution that is to stay float, and the optimizer merges or moves away."""
+
+CONSTANTS = {
+    "s": np.float32(0.02), "z": np.uint8(128), "two": np.float32(2), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "each": np.linspace(0.5, 1.5, 4, dtype=np.float32).reshape(4, 1, 1), "one": np.full(4, 1.25, np.float32),
+}  # fmt: skip
+ATTRIBUTES = {"MaxPool": {"kernel_shape": [2, 2]}, "Transpose": {"perm": [0, 1, 3, 2]}}
+
+
+def surrounded(before: str, behind: str) -> onnx.ModelProto:
+    words = ["Conv:w,b", *behind.split()]
+    nodes, value = [node("QuantizeLinear", "x s z", "xq"), node("DequantizeLinear", "xq s z", "xdq")], "xdq"
+    for i, word in enumerate([*before.split(), *words]):
+        op, _, more = word.partition(":")
+        name = "conv" if op == "Conv" else f"n{i}"
+        nodes.append(node(op, " ".join((value, *more.split(","))), f"v{i}", name, **ATTRIBUTES.get(op, {})))
+        value = f"v{i}"
+    nodes += [node("QuantizeLinear", f"{value} s z", "yq", "last"), node("DequantizeLinear", "yq s z", "y")]
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(4, 4, 3, 3)).astype(np.float32), "b": rng.normal(size=4).astype(np.float32)}
+    return proto(nodes, [info("x", [2, 4, 8, 8])], [info("y", [None] * 4)], {**CONSTANTS, **weights})
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_the_engine_leaves_a_float_layer_float_whatever_stands_around_it(around):
+    made = surrounded(*AROUND[around])
+    model = load(made)
+    model.graph.sort()
+    feeds = feeds_for(model)
+    want = run(model, feeds, optimize=False)["y"]
+    assert keep_apart(model, ["Conv"], ["conv"]) == 1
+    assert model.node("last").inputs[0].producer().op_type == "Sum"
+    convs = [e.integer for e in open_runner("onnxruntime", model, threads=1).executed() if "Conv" in e.op]
+    assert convs == [False]
+    far = run(model, feeds)["y"] != want  # numbers at the edge between two steps may fall on either side
+    assert far.mean() < 0.01, f"{far.mean():.3f} of the outputs differ"
+
+
+@pytest.mark.parametrize("behind", ["Sigmoid", "Mul:two Sigmoid"])
+def test_nothing_is_put_behind_what_the_engine_does_not_merge(behind):
+    assert keep_apart(load(surrounded("", behind)), ["Conv"], ["conv"]) == 0
+
+
+def test_nothing_is_put_behind_a_layer_that_reads_no_integers():
+    assert keep_apart(load(surrounded("Sigmoid", "Mul:two")), ["Conv"], ["conv"]) == 0

@@ -43,6 +43,7 @@ def test_the_text_says_what_was_simulated() -> None:
     assert simulation().text() == (
         "network    net.onnx\n"
         "data       test.npz\n"
+        "fed with   arrays, as they were given\n"
         "simulated  u4/w3 layer; 2 of 3 layers\n"
         "ranges     online: each batch has its own\n"
         "BatchNorm  beside the weights, in float\n"

@@ -239,9 +239,14 @@ def test_activations() -> None:
         ({"custom_fn": {"cnv": None}}, UnknownName, "unknown module in custom_fn 'cnv'; did you mean 'conv'"),
         ({"convert_fn": {nn.Conv2d: lambda m: 3}}, UsageError, "the converter of 'stem' gave 3"),
         ({"convert_fn": {nn.BatchNorm2d: gen_conv_converter()}}, UsageError, "no quantized form of BatchNorm2d"),
-        ({"weight_width": 0}, ConfigError, "bits is 0"),
-        ({"input_width": 17}, ConfigError, "bits is 17"),
+        ({"weight_width": 0}, ConfigError, "weight_width is 0; it must be a whole number from 1 to 16"),
+        ({"input_width": 17}, ConfigError, "input_width is 17"),
         ({"momentum": 2}, ConfigError, "momentum is 2"),
+        (
+            {"weight_bits": 4},
+            UnknownName,
+            "unknown word of convert_model 'weight_bits'; did you mean 'weight_width'",
+        ),
         ({"quant_type": "chanel"}, UnknownName, "unknown quant_type 'chanel'; did you mean 'channel'"),
         ({"fake_bn": "running_"}, UnknownName, "unknown fake_bn"),
         ({"ste": "lsq"}, UnknownName, "unknown ste 'lsq'"),
@@ -262,6 +267,12 @@ def test_words_of_the_generators() -> None:
     assert gen_conv2d_converter(weight_width=3) == gen_conv_converter(weight_width=3)
     with pytest.raises(UnknownName, match="unknown word of a converter 'weight_bits'; did you mean 'weight_width'"):
         gen_conv2d_converter(weight_bits=3)
+    with pytest.raises(ConfigError, match="weight_width is 17; it must be a whole number from 1 to 16"):
+        gen_conv2d_converter(weight_width=17)
+    with pytest.raises(ConfigError, match="width is 0; it must"):
+        gen_act_converter(0)
+    with pytest.raises(UnknownName, match="unknown word of gen_act_converter 'widht'; did you mean 'width'"):
+        gen_act_converter(widht=4)
     with pytest.raises(ConfigError, match="not for Linear"):
         gen_dense_converter(wino_quantize="F23")
 

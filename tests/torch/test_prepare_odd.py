@@ -19,12 +19,14 @@ from torch.nn.utils import parametrizations, prune
 import fewbit as fb
 from fewbit.api.checks import compared
 from fewbit.core.plan import Plan
+from fewbit.engines import open_runner
 from fewbit.errors import (
     AlreadyQuantized,
     ConfigError,
     FewbitError,
     FewbitWarning,
     ModelError,
+    UnknownName,
     UnsupportedModel,
     UsageError,
 )
@@ -194,6 +196,64 @@ def test_words_are_looked_at_first() -> None:
             fb.torch.prepare(conv(), X, **words)
     with pytest.raises(ConfigError, match="learned is 'yes'; it must be True, False or None"):
         fb.torch.prepare(conv(), X, learned="yes")
+    for learned, allowed in ((None, "clipped, plain"), (False, "clipped, plain"), (True, "clipped, lsq, plain")):
+        with pytest.raises(UnknownName, match=rf"unknown ste 'foo' \(allowed: {allowed}\)"):
+            fb.torch.prepare(conv(), X, ste="foo", learned=learned)
+
+
+def test_layers_that_are_not_there_are_told_in_the_words_of_torch() -> None:
+    with pytest.raises(UnknownName, match=r"unknown layer 'nowhere'.*Names are those of modules") as e:
+        fb.torch.prepare(conv(), X, exclude_layers=["nowhere"])
+    assert "fewbit inspect" not in str(e.value)
+
+
+class FloatBetween(nn.Module):
+    """A convolution that stays float, with something around it that ONNX Runtime merges into it or moves away."""
+
+    def __init__(self, before: Callable[[Tensor], Tensor], behind: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 3)
+        self.before, self.behind = before, behind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.behind(self.b(self.before(self.a(x).relu()))))
+
+
+AROUND: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "a factor and ReLU": (lambda x: x, lambda x: (x * 2).relu()),
+    "padding": (lambda x: nn.functional.pad(x, (1, 1, 1, 1)), lambda x: x.relu()),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_a_layer_stays_float_in_the_engine_whatever_stands_around_it(around: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 10, 10)
+    ready = fb.torch.prepare(FloatBetween(*AROUND[around]).eval(), x, quantize_mode="full", exclude_layers=["b"])
+    out = fb.torch.export(ready, x)
+    assert out.check.differ == 0
+    ran = open_runner("onnxruntime", out.quantized, threads=1).executed()
+    assert [e.integer for e in ran if "Conv" in e.op] == [True, False, True]
+
+
+def test_an_export_is_told_in_a_line() -> None:
+    out = fb.torch.export(fb.torch.prepare(conv(), X, quantize_mode="full"), X)
+    told = repr(out)
+    assert re.fullmatch(
+        r"<fewbit.torch.Exported: 1 layer with integer weights, weights [0-9.]+ k?B, now [0-9.]+ k?B; "
+        r"onnxruntime against simulation: 0.0000% of .*>", told,
+    )  # fmt: skip
+    assert "\n" not in told and len(told) < 250
+
+
+def test_who_makes_a_value_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fewbit.torch import placement
+
+    calls: list[object] = []
+    real = placement._made_by
+    monkeypatch.setattr(placement, "_made_by", lambda *a: calls.append(a) or real(*a))
+    fb.torch.prepare(conv(), X, quantize_mode="full")
+    assert len(calls) == 1
 
 
 class Late(nn.Module):

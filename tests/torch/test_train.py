@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 import fewbit as fb
+from fewbit.api import simulated_torch, training
 from fewbit.api.training import Trained, need_torch, train
 from fewbit.config import configure
 from fewbit.config.train import TrainConfig
 from fewbit.data.datasets import Labelled, open_dataset
-from fewbit.errors import ConfigError, EngineMissing, ModelFormatError, UnknownName, UsageError
+from fewbit.errors import ConfigError, EngineMissing, FewbitWarning, ModelFormatError, UnknownName, UsageError
 from tests.datasets import write_fashion
 
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 32, "augment": "none", "warmup": 0.0}
@@ -43,6 +44,30 @@ def floating(sets: tuple[Labelled, Labelled]) -> Trained:
 @pytest.fixture(scope="module")
 def integer(floating: Trained, sets: tuple[Labelled, Labelled]) -> Trained:
     return train(copy.deepcopy(floating.net), sets[0], test=sets[1], bit_num=4, **QUICK)
+
+
+def test_resuming_needs_something_to_resume(sets: tuple[Labelled, Labelled], tmp_path: Path) -> None:
+    words: dict[str, Any] = {**QUICK, "epochs": 1, "float_only": True, "resume": True}
+    with pytest.raises(UsageError, match="resume goes on from a checkpoint; say which file with checkpoint"):
+        train(net(), sets[0], test=sets[1], **words)
+    file = tmp_path / "a.train"
+    with pytest.warns(FewbitWarning, match="there is nothing to resume: .*a.train is not there; training begins with"):
+        train(net(), sets[0], test=sets[1], checkpoint=file, **words)
+    told: list[str] = []
+    file.unlink()
+    train(net(), sets[0], test=sets[1], checkpoint=file, tell=told.append, **words)
+    assert told[0].startswith("note: there is nothing to resume") and told[1].startswith("epoch 1 of 1: loss ")
+
+
+def test_the_device_is_looked_at_before_the_images_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "open_dataset", lambda *a, **k: pytest.fail("images are read"))
+    with pytest.raises(UsageError, match="device is 'cuda:77', which cannot be used here"):
+        train("resnet8", "fashion-mnist", device="cuda:77")
+    monkeypatch.setattr(simulated_torch, "open_dataset", lambda *a, **k: pytest.fail("images are read"))
+    with pytest.raises(UsageError, match="device is 'cuda:77', which cannot be used here"):
+        fb.simulate("resnet8", dataset="fashion-mnist", device="cuda:77")
+    with pytest.raises(UsageError, match="device is 'cuda'; networks from files are simulated on the CPU"):
+        fb.simulate("none.onnx", dataset="fashion-mnist", device="cuda")
 
 
 def test_a_float_network(floating: Trained, sets: tuple[Labelled, Labelled], tmp_path: Path) -> None:

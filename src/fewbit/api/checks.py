@@ -14,6 +14,11 @@ from fewbit.graph.model import Array
 MOST_STEPS, MOST_SHARE = 1.0, 0.001
 """How far the integer network may lie from the simulation: steps of the output; share of outputs that differ."""
 
+STRAY = 0.02
+"""Share of samples that may lie further off, by a step of the narrowest format: float layers of the network are summed
+in another order by the engine, and now and then a value in them is rounded to the next level. With ResNet-8 in 4 bits,
+whose first layer is float, that befalls 2 images of 3,000; with all layers integer none."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -26,6 +31,7 @@ class Check:
             its range.
         unusable: outputs that are NaN or infinite, the same on both sides; they count as equal. On one side only they
             are infinitely far apart.
+        samples: compared. stray: of them, those with an output that differs. levels: of the narrowest activation.
     """
 
     outputs: int
@@ -35,18 +41,24 @@ class Check:
     engine: str
     step: str
     unusable: int = 0
+    samples: int = 1
+    stray: int = 0
+    levels: int = 255
 
     @property
     def equal(self) -> bool:
-        """Whether this counts as equal: at most one step, in at most 0.1 % of the outputs."""
+        """Whether this counts as equal: at most one step, in at most 0.1 % of the outputs; or a few stray samples."""
+        if self.stray <= int(STRAY * self.samples):
+            return self.most <= MOST_STEPS * 255 / self.levels + 1e-3
         return self.differ <= MOST_SHARE and self.most <= MOST_STEPS + 1e-3
 
     def __str__(self) -> str:
         classes = "" if self.agreement is None else f", same class {self.agreement:.2%}"
         unusable = f"; {self.unusable:,} are NaN or infinite on both sides" if self.unusable else ""
+        stray = f", in {self.stray} of {self.samples:,} samples" if self.stray else ""
         return (
             f"{self.engine} against simulation: {self.differ:.4%} of {self.outputs:,} outputs differ, "
-            f"by {self.most:.2g} steps at most{classes}{unusable}"
+            f"by {self.most:.2g} steps at most{stray}{classes}{unusable}"
         )
 
 
@@ -59,6 +71,8 @@ def compared(
         names: of the outputs, in the order of `wanted`. found: name → what the engine answers.
     """
     count, differ, most, kind, unusable = 0, 0, 0.0, "output", 0
+    samples = min((len(a) for a in wanted if a.ndim), default=1)
+    stray = np.zeros(samples, bool)
     for name, a in zip(names, wanted, strict=True):
         b = found[name]
         finite = a[np.isfinite(a)]
@@ -70,7 +84,13 @@ def compared(
         off = _steps(a, b, step)
         unusable += int((~np.isfinite(a) & (off == 0)).sum())
         count, differ, most = count + off.size, differ + int((off >= 0.5).sum()), max(most, float(off.max(initial=0)))
-    return Check(count, differ / max(1, count), most, _agreement(names, wanted, found), engine, kind, unusable)
+        wrong = off.reshape(len(off), -1).max(1, initial=0) >= 0.5 if off.ndim else off[None] >= 0.5
+        stray |= wrong if len(wrong) == samples else bool(wrong.any())  # rows that are no samples tell of all
+    bits = min((v.spec.bits for v in plan.values.values() if v.role == "act"), default=8)
+    return Check(
+        count, differ / max(1, count), most, _agreement(names, wanted, found), engine, kind, unusable, samples,
+        int(stray.sum()), min(2**bits - 1, 255),
+    )  # fmt: skip
 
 
 def _steps(a: Array, b: Array, step: float) -> Any:

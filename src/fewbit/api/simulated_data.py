@@ -14,6 +14,7 @@ from fewbit.config.simulate import SimulateConfig
 from fewbit.core.runner import Feeds
 from fewbit.data import Batch, DataSource, open_data
 from fewbit.data.datasets import open_dataset
+from fewbit.data.preparation import Preparation, of_dataset, of_recipe
 from fewbit.errors import ConfigError, DataError, UsageError
 
 Rows = dict[str, Any]
@@ -25,6 +26,7 @@ class Sets:
 
     Args:
         name: for people. test: to evaluate on. inputs: of the network. reading: how it is read.
+        images: what was done to images; None: arrays, as they were given.
         pool: to calibrate on, each class may have more samples than are used; or None: that of the data set `training`.
         training: the training part of a data set.
     """
@@ -33,6 +35,7 @@ class Sets:
     test: DataSource
     inputs: Any
     reading: DataConfig
+    images: Preparation | None = None
     pool: DataSource | None = None
     training: Any = None
     notes: list[str] = field(default_factory=list)
@@ -86,9 +89,10 @@ def open_sets(
             raise UsageError("settings of how data is read are for data; a dataset is read in its own way")
         images = open_dataset(dataset, root, split="test").subset(limit=limit, seed=config.fixed_random_seed)
         training = open_dataset(dataset, root, split="train") if config.quantize_input_offline else None
+        drawn = f", drawn by seed {config.fixed_random_seed}, as many of each class" if limit is not None else ""
         return Sets(
-            f"{dataset}, {len(images)} test images", open_data(images.feeds(), inputs, reading), inputs, reading,
-            training=training,
+            f"{dataset}, {len(images)} test images{drawn}", open_data(images.feeds(), inputs, reading), inputs, reading,
+            of_dataset(images), training=training,
         )  # fmt: skip
     if root is not None:
         raise UsageError("dataset_root is the folder of a data set; say which with dataset, or leave it out")
@@ -99,10 +103,12 @@ def open_sets(
     source = _source(data, inputs, reading)
     test = source if limit is None else cast(DataSource, Begin(source, limit, _fixed(inputs) is not None))
     name = str(data) if isinstance(data, (str, Path)) else "data"
+    recipe = getattr(source, "recipe", None)
+    done = of_recipe(recipe) if recipe is not None else None
     if calib_data is not None:
-        return Sets(name, test, inputs, reading, _source(calib_data, inputs, reading))
+        return Sets(name, test, inputs, reading, done, _source(calib_data, inputs, reading))
     note = "calibrated on samples that it is evaluated on as well; give others with calib_data"
-    return Sets(name, test, inputs, reading, source, notes=[note])
+    return Sets(name, test, inputs, reading, done, source, notes=[note])
 
 
 def _source(data: Any, inputs: Any, reading: DataConfig) -> DataSource:

@@ -33,6 +33,7 @@ def open_torch(
     params: str | Path | None,
     threads: int | None,
     say: Any,
+    tell: Any,
     variants: Mapping[str, bool],
 ) -> TorchNetwork:
     """The network that is meant, with its weights.
@@ -70,7 +71,7 @@ def open_torch(
         if not own and params is not None:
             net = build(name, len(test.classes), shape[0], **wanted)
         elif not own:
-            known = find(name, dataset, dataset_root, wanted, None, say)
+            known = find(name, dataset, dataset_root, wanted, None, say, tell)
             net = known.net
             notes.append(str(known))
         name = " ".join((name, *wanted))

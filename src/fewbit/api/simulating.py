@@ -9,6 +9,7 @@ networks have their layers converted. Both compute the same numbers.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
@@ -18,12 +19,13 @@ from typing import Any, Protocol
 from fewbit.api.common import as_model
 from fewbit.api.simulated_data import Sets, open_sets
 from fewbit.api.simulated_onnx import OnnxNetwork
+from fewbit.api.simulated_signs import cut_off
 from fewbit.config import DataConfig, configure
 from fewbit.config.simulate import SimulateConfig
 from fewbit.core.metrics import class_like
 from fewbit.core.runner import Feeds, Runner
 from fewbit.data import Batch
-from fewbit.errors import EngineMissing, UsageError, unknown
+from fewbit.errors import EngineMissing, FewbitWarning, UsageError, unknown
 from fewbit.frontends import load
 from fewbit.frontends.base import FRONTENDS, PREFIXES, WAYS_IN, Shapes
 from fewbit.graph.model import Model
@@ -31,6 +33,7 @@ from fewbit.report.evaluate import Evaluation, evaluate
 from fewbit.report.simulation import Simulation
 
 Say = Callable[[str, int, int], None]
+Tell = Callable[[str], None]
 
 
 class Simulating(Protocol):
@@ -117,6 +120,7 @@ def simulate(
     last_gamma: bool = False,
     threads: int | None = None,
     say: Say | None = None,
+    tell: Tell | None = None,
     **words: Any,
 ) -> Simulation:
     """Show what a network would answer if its layers computed in so many bits.
@@ -131,7 +135,8 @@ def simulate(
         device: where torch networks run. params: weights of a torch network (.pt, .npz, .safetensors), or of an MXNet
             symbol that are not called as usual. input_shapes: what a file leaves open; see `fewbit.load`.
         use_gn, use_se, last_gamma: variants of a reference network. threads: cores to use (default: all).
-        say: called with (what is done, batches done, batches; 0: nobody knows).
+        say: called with (what is done, batches done, batches; 0: nobody knows). tell: called with a line after each
+            epoch, if a reference network must be trained.
         config, words: `SimulateConfig`, its fields, and those of `DataConfig`.
 
     Raises:
@@ -141,14 +146,23 @@ def simulate(
     chosen = configure(SimulateConfig, None, **shared)
     network = open_network(
         model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, shapes=input_shapes,
-        threads=threads, use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say,
+        threads=threads, use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say, tell=tell,
     )  # fmt: skip
     sets = open_sets(network.inputs, data, reading, dataset, dataset_root, calib_data, limit, chosen)
-    return one(network, sets, chosen, Remembered(network.reference()), say or silent)
+    found = one(network, sets, chosen, Remembered(network.reference()), say or silent)
+    for text in found.warnings:
+        warnings.warn(text, FewbitWarning, stacklevel=2)
+    return found
 
 
-def one(network: Network, sets: Sets, config: SimulateConfig, reference: Remembered, say: Say) -> Simulation:
-    """Simulate one setting."""
+def one(
+    network: Network, sets: Sets, config: SimulateConfig, reference: Remembered, say: Say, look: bool = True
+) -> Simulation:
+    """Simulate one setting.
+
+    Args:
+        look: for values below zero that unsigned inputs cut off.
+    """
     now, epochs, used = network.simulating(config), [], 0
     if config.quantize_input_offline:
         feeds = sets.calibration(config)
@@ -162,10 +176,12 @@ def one(network: Network, sets: Sets, config: SimulateConfig, reference: Remembe
             if config.eval_per_calib and i + 1 < config.calib_epoch:
                 epochs.append(_evaluated(now.runner(), sets, reference, say, f"evaluating, epoch {i + 1}"))
     result = _evaluated(now.runner(), sets, reference, say, "evaluating")
-    notes = [*now.notes, *(sets.notes if used else ()), *_cut_off(now, sets, config)]
+    cut, costly = cut_off(network, now, sets, config, result, say) if look else ("", False)
+    notes = [*now.notes, *(sets.notes if used else ()), *([cut] if cut and not costly else ())]
     return Simulation(
         network=network.name,
         data=sets.name,
+        images=sets.images,
         config=config,
         result=result,
         epochs=(*epochs, result) if config.eval_per_calib else (),
@@ -173,20 +189,9 @@ def one(network: Network, sets: Sets, config: SimulateConfig, reference: Remembe
         ranges=dict(now.largest),
         calibrated_on=used,
         notes=tuple(notes),
+        warnings=(cut,) if costly else (),
         **now.result(),
     )
-
-
-def _cut_off(now: Simulating, sets: Sets, config: SimulateConfig) -> list[str]:
-    """What unsigned integers do to values below zero."""
-    first = next(iter(sets.test), None)
-    below = now.below_zero(first.feeds) if first is not None and not config.input_signed else 0
-    if not below:
-        return []
-    return [
-        f"{below} of the simulated layers read values below zero, which unsigned inputs cut off; if that costs too "
-        "much, say input_signed"
-    ]
 
 
 def _evaluated(runner: Runner, sets: Sets, reference: Remembered, say: Say, what: str) -> Evaluation:
@@ -232,6 +237,7 @@ def open_network(
     shapes: Shapes | None,
     threads: int | None,
     say: Say | None,
+    tell: Tell | None,
     **variants: bool,
 ) -> Network:
     """The network that is meant: a model or its file, a torch module, a reference network, "module:function".
@@ -243,9 +249,9 @@ def open_network(
         said = [w for w in variants if variants[w]]
         if said:
             raise UsageError(f"{said[0]} is a variant of reference networks; {model} is what it is")
-        loaded = as_model(model if isinstance(model, Model) else load(model, params=params, input_shapes=shapes))
         if device not in ("cpu", "auto"):
             raise UsageError(f"device is {device!r}; networks from files are simulated on the CPU: leave it out")
+        loaded = as_model(model if isinstance(model, Model) else load(model, params=params, input_shapes=shapes))
         return OnnxNetwork(loaded, threads)
     if find_spec("torch") is None:
         raise EngineMissing("PyTorch", "torch")
@@ -257,7 +263,7 @@ def open_network(
 
     return open_torch(
         model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, threads=threads,
-        say=say or silent, variants=variants,
+        say=say or silent, tell=tell, variants=variants,
     )  # fmt: skip
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fewbit.api.simulated_data import Sets, open_sets
-from fewbit.api.simulating import Network, Remembered, Say, one, open_network, silent, words_of
+from fewbit.api.simulating import Network, Remembered, Say, Tell, one, open_network, silent, words_of
 from fewbit.config.simulate import SimulateConfig, swept
 from fewbit.core.tables import dumps
 from fewbit.core.writing import writing
-from fewbit.errors import UsageError
+from fewbit.errors import FewbitWarning, UsageError
 from fewbit.frontends.base import Shapes
 from fewbit.report.simulation import Simulation
 from fewbit.report.sweep import Sweep, SweepRow
@@ -37,6 +38,7 @@ def sweep(
     limit: int | None = None,
     store: str | Path | None = None,
     say: Say | None = None,
+    tell: Tell | None = None,
     device: str = "cpu",
     params: str | Path | None = None,
     input_shapes: Shapes | None = None,
@@ -59,20 +61,24 @@ def sweep(
     """
     shared, reading = words_of(None, words)
     cells = swept(shared, axes or {})
-    tell = say or silent
+    step = say or silent
     network = open_network(
         model, dataset=dataset, dataset_root=dataset_root, device=device, params=params, shapes=input_shapes,
-        threads=threads, use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say,
+        threads=threads, use_gn=use_gn, use_se=use_se, last_gamma=last_gamma, say=say, tell=tell,
     )  # fmt: skip
     sets = open_sets(network.inputs, data, reading, dataset, dataset_root, calib_data, limit, cells[0])
     kept = Kept(Path(store), _about(network, sets)) if store is not None else Kept(None, "")
     reference = Remembered(network.reference())
     for i, cell in enumerate(cells):
-        tell(f"{cell.form} {cell.calib_mode if cell.quantize_input_offline else 'online'}", i, len(cells))
+        step(f"{cell.form} {cell.calib_mode if cell.quantize_input_offline else 'online'}", i, len(cells))
         if cell not in kept:
-            kept.add(cell, one(network, sets, cell, reference, silent))
+            found = one(network, sets, cell, reference, silent, look=not i)
+            kept.add(cell, found)
+            for text in found.warnings:
+                warnings.warn(text, FewbitWarning, stacklevel=2)
     kept.remove()
-    return Sweep(network.name, sets.name, kept.top1, tuple(kept.row(cell) for cell in cells), tuple(kept.notes))
+    rows = tuple(kept.row(cell) for cell in cells)
+    return Sweep(network.name, sets.name, kept.top1, rows, tuple(kept.notes), sets.images)
 
 
 def _about(network: Network, sets: Sets) -> str:
@@ -121,7 +127,7 @@ class Kept:
         before = found.result.reference
         self.rows[_key(cell)] = asdict(SweepRow.of(cell, found.result))
         self.top1 = before[1].rate if before else None
-        self.notes += [n for n in found.notes if n not in self.notes]
+        self.notes += [n for n in (*found.warnings, *found.notes) if n not in self.notes]
         if self.path is not None:
             told = {FLOAT: self.top1, "notes": self.notes, "rows": self.rows}
             with writing(self.path) as part:

@@ -7,6 +7,7 @@ network, or module:function      is taken as it is, with `params` on top
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from fewbit.config.fields import default_of
 from fewbit.config.train import QAT_WORDS, TrainConfig
 from fewbit.core.writing import writing
 from fewbit.data.datasets import Labelled, open_dataset
-from fewbit.errors import EngineMissing, UsageError, unknown
+from fewbit.errors import EngineMissing, FewbitWarning, UsageError, unknown
 from fewbit.graph.model import Model
 from fewbit.report.evaluate import Evaluation
 
@@ -106,25 +107,46 @@ def train(
         params: file with float weights, see `fewbit.torch.weights_file`.
         recipe: how float weights of a reference network are trained if there are none.
         float_only: train a float network, with random start values unless `params` is given.
-        checkpoint: file that is written after each epoch. resume: go on from it.
-        say: called with (what is done, steps done, steps). tell: called with remarks.
+        checkpoint: file that is written after each epoch. resume: go on from it; if it is not there, `tell` says so.
+        say: called with (what is done, steps done, steps). tell: called with remarks (default: warnings) and, without
+            `say`, with a line after each epoch.
 
     Raises:
         FewbitError: see `fewbit.errors`.
     """
     need_torch()
     chosen, quant = _settings(config, words)
+    kept = Path(checkpoint) if checkpoint is not None else None
+    _look_ahead(chosen, kept, resume, tell)
     data, tests = _opened(dataset, root, test)
     if float_only:
         _only_float(chosen, quant)
     given, name = _network(net, data, chosen, root, variants, params, recipe, float_only, say, tell)
     about = f"{name} on {data.name}"
-    kept = Path(checkpoint) if checkpoint is not None else None
-    common = {"test": tests, "checkpoint": kept, "resume": resume, "say": say}
+    common = {"test": tests, "checkpoint": kept, "resume": resume, "say": say, "tell": tell if say is None else None}
     if float_only:
         return _trained_float(given, data, chosen, f"float {about}", common)
     said = "".join(f", {k} {v}" for k, v in quant.items())
     return _retrained(given, data, chosen, quant, about + said, common)
+
+
+def _look_ahead(config: TrainConfig, kept: Path | None, resume: bool, tell: Any) -> None:
+    """See to what costs time if it is found out later: the device, and whether there is anything to go on from.
+
+    Raises:
+        UsageError: there is no such device, or no checkpoint is named.
+    """
+    from fewbit.torch.devices import device_of
+
+    device_of(config.device)
+    if resume and kept is None:
+        raise UsageError("resume goes on from a checkpoint; say which file with checkpoint")
+    if resume and kept is not None and not kept.exists():
+        told = f"there is nothing to resume: {kept} is not there; training begins with the first epoch"
+        if tell is None:
+            warnings.warn(told, FewbitWarning, stacklevel=3)
+        else:
+            tell(f"note: {told}")
 
 
 def need_torch() -> None:
@@ -186,7 +208,8 @@ def _network(
     elif is_function(net):
         found, name = load_network(net), net
     elif params is None and not float_only:
-        known = find(net, data.name, root, wanted, recipe, say)
+        chosen = _float_recipe(net, data, wanted, recipe, config)
+        known = find(net, data.name, root, wanted, chosen, say, tell if say is None else None)
         if tell is not None:
             tell(str(known))
         return known.net, " ".join((net, *wanted))
@@ -197,6 +220,18 @@ def _network(
     if params is not None:
         put(read_weights(Path(params)), found, Path(params))
     return found, name
+
+
+def _float_recipe(
+    name: str, data: Labelled, variants: Mapping[str, bool], recipe: TrainConfig | None, config: TrainConfig
+) -> TrainConfig:
+    """How the float network is trained: where the quantized one is, and with as few batches, unless it is there."""
+    from fewbit.torch import pretrained
+
+    whole = replace(recipe or pretrained.RECIPE, device=config.device, workers=config.workers)
+    if config.max_batches is None or pretrained.kept_in(name, data, variants, whole).exists():
+        return whole
+    return replace(whole, max_batches=config.max_batches)
 
 
 def _trained_float(

@@ -11,6 +11,7 @@ import typer
 from fewbit.cli.flags import flag, with_flags
 from fewbit.cli.given import Data, InputShapes, Json, Quiet, Threads, read_shapes
 from fewbit.cli.outputs import output_file
+from fewbit.cli.quantize import warnings_at_the_end
 from fewbit.cli.resuming import going_on
 from fewbit.cli.screen import answer, list_networks, say, show, work
 from fewbit.cli.scripts import read_script_words
@@ -172,8 +173,9 @@ def _simulate(
         raise UsageError(
             f"{what} is simulated in torch, which writes no ONNX; simulate its ONNX export, or leave -o out"
         )
-    with work("simulating", None, quiet=quiet) as (_, step):
-        found = api.simulate(what, data, say=step, **shared)
+    with warnings_at_the_end() as said, work("simulating", None, quiet=quiet) as (_, step):
+        found = api.simulate(what, data, say=step, tell=None if quiet or step else say, **shared)
+        said |= set() if json or quiet else set(found.warnings)  # the text has them
     if output is not None:
         found.save(output)
     if layers and not json and not quiet:
@@ -207,7 +209,7 @@ def _sweep(
         output_file(plot, Path(what), output, data=data)
     store = output.with_name(f"{output.name}.sweep") if output is not None else None
     with going_on(store), work("sweep", None, unit="settings", quiet=quiet) as (_, step):
-        found = sweep(what, data, axes, store=store, say=step, **shared)
+        found = sweep(what, data, axes, store=store, say=step, tell=None if quiet or step else say, **shared)
     if output is not None:
         found.save(output)
     if plot is not None:

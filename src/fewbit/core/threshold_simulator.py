@@ -3,15 +3,19 @@
     P_i = bins 0 … i-1, the mass beyond added to bin i-1
     Q_i = the same bins without it, summed into `levels` groups (bin k in group ⌊k·levels/i⌋), expanded to i bins by
           straight lines: bin k at k·levels/i; 0 where P_i is
-    i = levels … 2047, the least KL(P_i ‖ Q_i) wins                                   T = (i + ½) · top / 2048
+    i = levels … 2047 with at most 1 % of the values beyond; the least KL(P_i ‖ Q_i) wins       T = (i + ½) · top / 2048
 
 Both are divided by their sums. Zeros are not counted. `top` is the largest |x| of the first batch; what exceeds it
 later is counted in the last bin. levels = 2^b unsigned, 2^(b-1) signed: those on one side of 0.
 
 Sums and not means: where i is no multiple of `levels`, groups of k and of k + 1 bins alternate, and Q is jagged; so
-the search takes multiples, and with 8 bits often the second or third. Where P_i is not 0, Q_i is at least 1e-7; the
-original leaves such bins out, so that where a group at the end is empty, all that is cut off costs nothing (a MobileNet
-with 5 bits kept 3 % of a range, and guessed). Source: hey-yahei, Quantization.MXNet.
+with 8 bits the search likes multiples. Source: hey-yahei, Quantization.MXNet, which tries every i, and leaves bins out
+where Q is 0 and P is not; here Q is at least 1e-7 there.
+
+Why at most 1 %: P_i has what is cut off in its last bin, so cutting costs nothing where that bin holds most of Q_i as
+well. Images with one background give such spikes. Of what a MobileNet reads after its first layer (Fashion-MNIST, 4
+bits), bin 19 holds 5.9 % and those below it 2.8 %; i = 20 wins with KL 0.58 against 0.67 at i = 976, cuts off 91 % of
+the values, and the network guesses. Where nothing like that is the case the search keeps more than 99 % by itself.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ Floats = NDArray[np.float64]
 BINS = 2048
 MARGIN = 1e-5
 """What the bins reach beyond the largest magnitude of the first batch."""
+
+CUT = 0.01
+"""Most of the values that may be cut off, as a share."""
 
 LEAST = 1e-7
 """What Q holds at least where P is not 0, as a count."""
@@ -82,19 +89,27 @@ def threshold_bins(hist: NDArray[Any], levels: int) -> float:
         levels: groups of bins, 1 or more.
 
     Returns:
-        i + ½. With as many levels as bins nothing is lost, with one level there is nothing to compare; then everything
-        is kept: the number of bins.
+        i + ½. Everything is kept (the number of bins) with as many levels as bins, where nothing is lost; with one
+        level, where there is nothing to compare; and where the last bin alone holds too much to be cut off.
     """
-    if levels >= hist.size or levels < 2:
+    first = max(levels, least_kept(hist))
+    if first >= hist.size or levels < 2:
         return float(hist.size)
-    return levels + int(np.argmin(divergences(hist, levels))) + 0.5
+    return first + int(np.argmin(divergences(hist, levels, first))) + 0.5
 
 
-def divergences(hist: NDArray[Any], levels: int) -> Floats:
-    """KL(P_i ‖ Q_i) for i = levels … number of bins - 1."""
+def least_kept(hist: NDArray[Any]) -> int:
+    """The smallest i whose bins 0 … i-1 hold all values but `CUT` of them."""
+    kept = np.cumsum(hist)
+    return int(np.searchsorted(kept, kept[-1] * (1 - CUT))) + 1
+
+
+def divergences(hist: NDArray[Any], levels: int, first: int | None = None) -> Floats:
+    """KL(P_i ‖ Q_i) for i = first (default: levels) … number of bins - 1."""
     h = hist.astype(np.float64)
     filled = np.flatnonzero(h)
-    return np.array([_divergence(h, filled[: np.searchsorted(filled, i)], i, levels) for i in range(levels, h.size)])
+    tried = range(levels if first is None else first, h.size)
+    return np.array([_divergence(h, filled[: np.searchsorted(filled, i)], i, levels) for i in tried])
 
 
 def _divergence(h: Floats, bins: NDArray[Any], i: int, levels: int) -> float:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fewbit.config import DataConfig
 from fewbit.data.arrays import same_counts
 from fewbit.data.base import Array, Rows, Samples
-from fewbit.data.images import image_recipe, load_image
+from fewbit.data.images import ImageRecipe, image_recipe, load_image
 from fewbit.data.signature import Slot, counted, fit_values, show
 from fewbit.errors import BadSample, DataError, EmptyData
 
@@ -39,9 +39,17 @@ class FileSamples:
 
     single = True
 
-    def __init__(self, root: Path, files: Sequence[Path], reader: Reader, slot: Slot, workers: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[Path],
+        reader: Reader,
+        slot: Slot,
+        workers: int,
+        recipe: ImageRecipe | None = None,
+    ) -> None:
         self._root, self._files, self._reader, self._slot = root, files, reader, slot
-        self.workers = workers
+        self.workers, self.recipe = workers, recipe
         self.labels = class_labels(files)
 
     def __len__(self) -> int:
@@ -121,7 +129,7 @@ def folder_samples(root: Path, slot: Slot, config: DataConfig) -> tuple[FileSamp
     if images:
         recipe = image_recipe(slot, config)
         workers = min(4, os.cpu_count() or 1)
-        return FileSamples(root, images, lambda p: load_image(p, recipe), slot, workers), True
+        return FileSamples(root, images, lambda p: load_image(p, recipe), slot, workers, recipe), True
     if buffers:
         shape = _fixed(slot, root)
         return FileSamples(root, buffers, lambda p: load_buffer(p, slot, shape), slot, 1), False

@@ -15,6 +15,7 @@ import numpy as np
 
 from fewbit.config import DataConfig
 from fewbit.data.base import Batch, Rows, Samples
+from fewbit.data.images import ImageRecipe
 from fewbit.data.regroup import Notes, read_ahead, regroup
 from fewbit.data.signature import Signature, counted
 from fewbit.errors import BadSample, EmptyData
@@ -32,6 +33,12 @@ class IndexedSource:
         self._bad: dict[int, str] = {}
         self._notes = Notes()
         self._digest: str | None = None
+
+    @property
+    def recipe(self) -> ImageRecipe | None:
+        """What happens to images, if that is what samples are, of a single input."""
+        found: ImageRecipe | None = getattr(self._data, "recipe", None)
+        return found
 
     @property
     def samples(self) -> int:

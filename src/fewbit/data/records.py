@@ -53,7 +53,7 @@ class RecordSamples:
     single = True
 
     def __init__(self, reader: RecordReader, recipe: ImageRecipe, slot: Slot) -> None:
-        self._reader, self._recipe, self._slot = reader, recipe, slot
+        self._reader, self.recipe, self._slot = reader, recipe, slot
         self._form = label_form(reader)
         self.workers = min(4, os.cpu_count() or 1)
 
@@ -66,7 +66,7 @@ class RecordSamples:
         for i in index:
             where = self._reader.where(i)
             header, content = unpack(self._reader.read(i), where)
-            samples.append(load_image(io.BytesIO(content), self._recipe, where))
+            samples.append(load_image(io.BytesIO(content), self.recipe, where))
             labels.append(shaped(np.array(header.labels, np.float32), self._form, where))
             names.append(f"record {header.id}")
         x = np.stack(samples) if self._slot.stacked else samples[0]

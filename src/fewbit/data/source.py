@@ -124,11 +124,15 @@ def _numbered(samples: Samples, images: bool, signature: Signature, config: Data
     return IndexedSource(samples, signature, config)
 
 
+class FedAsItIs(ConfigError):
+    """Settings of images came with data that holds none."""
+
+
 def _refuse_image_settings(config: DataConfig, what: str) -> None:
     """Arrays are fed as they are: a setting that would change images would be ignored."""
     for f in fields(config):
         if f.name in IMAGE_FIELDS and getattr(config, f.name) != default_of(f):
-            raise ConfigError(
+            raise FedAsItIs(
                 f"{f.name} is for images, and {what} is fed as it is; leave it out, "
                 "or hand a folder of images or a .rec file"
             )

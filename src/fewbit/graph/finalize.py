@@ -3,13 +3,14 @@
     DQ(s, z) → Q(s, z)    back to back with the same parameters: both go
     Q/DQ of 16 bits       needs opset 21; groups likewise
     ir_version            at least what the opset asks for
+    laws                  those of the engine that reads the file, if it has any: `LAWS`
 
 How the network was made goes into the file's metadata.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -18,8 +19,21 @@ from fewbit.errors import UnsupportedModel
 from fewbit.graph.model import PACKED, Model, const
 from fewbit.graph.normalize import ir_for
 from fewbit.graph.sampling import sample_first
+from fewbit.graph.tensorrt_legal import refuse_illegal
+
+MOVES = frozenset(
+    ("DepthToSpace", "Dropout", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "SpaceToDepth", "Squeeze",
+     "Transpose", "Unsqueeze")
+)  # fmt: skip
+"""Operators that ONNX Runtime drops, merges into a convolution, or moves Q and DQ past."""
+
+MERGES = frozenset(("Add", "BatchNormalization", "Clip", "Mul", "Relu"))
+"""Operators, with constants beside the value, that it merges into the layer before or into the Q behind."""
 
 NEEDS_21 = frozenset((ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4))
+
+LAWS: dict[str, Callable[[Model], None]] = {"": lambda model: None, "tensorrt": refuse_illegal}
+"""`Target.laws` → raises UnsupportedModel if the written network breaks them."""
 
 
 def finalize(
@@ -31,6 +45,7 @@ def finalize(
     *,
     sampled: bool = False,
     summed: bool = False,
+    laws: str = "",
 ) -> Model:
     """Do all of the above in place.
 
@@ -38,10 +53,10 @@ def finalize(
         model: fresh from `emit_qdq`. opset: least that the target needs. info: written into the file's metadata.
         apart: operators that the engine would make integer by itself, see `keep_apart`. floats: nodes that stay float.
         sampled: take strides in front of 1×1 convolutions, see `sample_first`.
-        summed: write what is added to products as sums, see `sum_behind`.
+        summed: write what is added to products as sums, see `sum_behind`. laws: a key of `LAWS`.
 
     Raises:
-        UnsupportedModel: the graph needs a newer opset than it could be raised to.
+        UnsupportedModel: the graph needs a newer opset than it could be raised to, or breaks a law.
     """
     cancel_pairs(model)
     keep_apart(model, apart, floats)
@@ -50,6 +65,7 @@ def finalize(
     if summed:
         sum_behind(model)
     check_legal(model, opset)
+    LAWS[laws](model)
     model.ir.ir_version = max(model.ir.ir_version or 0, ir_for(model.opset))
     model.ir.producer_name = "fewbit"
     model.metadata.update(info)
@@ -85,20 +101,21 @@ def _same(a: ir.Node, b: ir.Node) -> bool:
 def keep_apart(model: Model, ops: Collection[str], floats: Collection[str]) -> int:
     """Put a Sum of one input between a float operator and the Q behind it, if a DQ stands in front; returns how many.
 
-        before   DQ ─ Conv(float W) ─ [Relu] ─ Q            after   DQ ─ Conv(float W) ─ [Relu] ─ Sum ─ Q
+        before   DQ ─ Conv(float W) ─ [Mul] ─ [Relu] ─ Q          after   DQ ─ Conv(float W) ─ [Mul] ─ [Relu] ─ Sum ─ Q
 
     ONNX Runtime reads the first form as an order to quantize W itself, one scale for all channels: the very layer that
     was to stay float would become integer, badly. It takes AveragePool likewise, and then runs it slower than in float.
-    A Sum of one input changes nothing and survives its optimizer.
+    Before it looks, it merges what stands between into the weights (`MERGES`), and moves Q and DQ past what only moves
+    numbers (`MOVES`). A Sum of one input changes nothing and survives its optimizer.
     """
     done, taken = 0, model.names()
     for q in model.nodes:
         value = q.inputs[0] if q.op_type == "QuantizeLinear" else None
-        maker = value.producer() if value is not None else None
-        core = maker
-        while core is not None and core.op_type in ("Relu", "Clip") and core.inputs[0] is not None:
-            core = core.inputs[0].producer()
-        if value is None or core is None or core.op_type not in ops or core.name not in floats or not _reads_dq(core):
+        core = _before(value, MERGES | MOVES, ops)
+        if value is None or core is None or core.op_type not in ops or core.name not in floats:
+            continue
+        first = _before(core.inputs[0], MOVES)
+        if first is None or first.op_type != "DequantizeLinear":
             continue
         apart = ir.node("Sum", [value], name=model.fresh(f"{value.name}_apart", taken))
         out = apart.outputs[0]
@@ -107,6 +124,17 @@ def keep_apart(model: Model, ops: Collection[str], floats: Collection[str]) -> i
         q.replace_input_with(0, out)
         done += 1
     return done
+
+
+def _before(value: ir.Value | None, through: Collection[str], until: Collection[str] = ()) -> ir.Node | None:
+    """The operator that a value comes from, looked for through some that have one input that is computed."""
+    while value is not None:
+        node = value.producer()
+        if node is None or node.op_type not in through or node.op_type in until:
+            return node
+        computed = [v for v in node.inputs if v is not None and const(v) is None]
+        value = computed[0] if len(computed) == 1 else None
+    return None
 
 
 def sum_behind(model: Model) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewbit.config.simulate import SimulateConfig
 from fewbit.core.plan import Plan
@@ -14,18 +14,22 @@ from fewbit.errors import UsageError
 from fewbit.graph.model import Model
 from fewbit.report.evaluate import Evaluation
 
+if TYPE_CHECKING:
+    from fewbit.data.preparation import Preparation
+
 
 @dataclass(frozen=True)
 class Simulation:
     """One simulated network.
 
     Args:
-        network: its name. data: what it was evaluated on. config: what was simulated.
+        network: its name. data: what it was evaluated on. images: what was done to images; None: arrays, as they were
+            given. config: what was simulated.
         result: against the float network. epochs: the same after each calibration epoch, if asked for.
         layers: layers that could be simulated → why they are float; "" = simulated.
         ranges: value or layer → largest magnitude that its input stands for; empty where each batch has its own.
         calibrated_on: samples that ranges were measured on.
-        notes: what the reader should know.
+        notes: what the reader should know. warnings: what makes the result worse than it need be.
         plan: which layers, which formats; None for a torch network. model: the simulated network as ONNX; likewise.
         net: the simulated torch network.
     """
@@ -42,6 +46,8 @@ class Simulation:
     plan: Plan | None = field(default=None, repr=False, compare=False)
     model: Model | None = field(default=None, repr=False, compare=False)
     net: Any = field(default=None, repr=False, compare=False)
+    images: Preparation | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def top1(self) -> float | None:
@@ -71,6 +77,7 @@ class Simulation:
         lines = [
             ("network", self.network),
             ("data", self.data),
+            ("fed with", "arrays, as they were given" if self.images is None else f"images: {self.images}"),
             ("simulated", f"{self.config.form}; {len(self.layers) - len(kept)} of {len(self.layers)} layers"),
             ("ranges", self.how()),
             ("BatchNorm", "merged into weights" if self.config.merge_bn else "beside the weights, in float"),
@@ -83,7 +90,8 @@ class Simulation:
         parts = [pairs(lines), self.result.text()]
         if self.epochs:
             parts.append(self._epochs())
-        return "\n".join([*parts, *(f"note: {n}" for n in self.notes)])
+        said = [f"warning: {w}" for w in self.warnings] + [f"note: {n}" for n in self.notes]
+        return "\n".join([*parts, *said])
 
     def how(self) -> str:
         """Where the ranges of inputs come from."""
@@ -112,6 +120,7 @@ class Simulation:
         return {
             "network": self.network,
             "data": self.data,
+            "images": None if self.images is None else plain(asdict(self.images)),
             "config": plain(asdict(self.config)),
             "result": self.result.to_json(),
             "epochs": [e.to_json() for e in self.epochs],
@@ -119,6 +128,7 @@ class Simulation:
             "ranges": plain(self.ranges),
             "calibrated_on": self.calibrated_on,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 

@@ -7,13 +7,16 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewbit.config.simulate import SimulateConfig
 from fewbit.core.tables import dumps, number, plain, table
 from fewbit.core.writing import writing
 from fewbit.errors import UsageError
 from fewbit.report.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from fewbit.data.preparation import Preparation
 
 SUFFIXES = (".md", ".csv", ".json")
 HEAD = (
@@ -62,6 +65,7 @@ class Sweep:
 
     Args:
         top1: of the float network, None without labels. notes: what the reader should know.
+        images: what was done to images; None: arrays, as they were given.
     """
 
     network: str
@@ -69,10 +73,11 @@ class Sweep:
     top1: float | None
     rows: tuple[SweepRow, ...]
     notes: tuple[str, ...] = ()
+    images: Preparation | None = None
 
     def text(self) -> str:
         """A table, one line a simulation."""
-        return "\n".join([self.about, table(HEAD, map(_cells, self.rows)), *(f"note: {n}" for n in self.notes)])
+        return "\n".join([*self._head(), table(HEAD, map(_cells, self.rows)), *(f"note: {n}" for n in self.notes)])
 
     @property
     def about(self) -> str:
@@ -80,13 +85,20 @@ class Sweep:
         known = f", float top-1 {number(100 * self.top1)} %" if self.top1 is not None else ""
         return f"{self.network} on {self.data}{known}"
 
+    def _head(self) -> list[str]:
+        return [self.about] if self.images is None else [self.about, f"images: {self.images}"]
+
     def to_markdown(self) -> str:
         """The table for a text."""
         titles = [h[1:] for h in HEAD]
         rule = ["---:" if h[0] == ">" else "---" for h in HEAD]
         lines = [titles, rule, *map(_cells, self.rows)]
         notes = "".join(f"\nNote: {n}\n" for n in self.notes)
-        return f"{self.about}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + notes
+        return (
+            "".join(f"{line}\n\n" for line in self._head())
+            + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+            + notes
+        )
 
     def to_csv(self) -> str:
         """The table for a spreadsheet; shares as they are."""

@@ -25,6 +25,7 @@ from fewbit.torch.pairs import Pairs, find_pairs
 from fewbit.torch.reads import LAYERS, NORMS
 from fewbit.torch.report import is_heavy, note
 from fewbit.torch.tree import check_net, computed_weight, own_forward, selected, some, swap
+from fewbit.torch.words import own_words
 
 HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
@@ -48,6 +49,7 @@ class _Plan:
     taken: list[nn.Module] = field(default_factory=list)
 
 
+@own_words
 def convert_model(
     net: nn.Module,
     exclude: Iterable[nn.Module | str] = (),
@@ -112,7 +114,7 @@ def convert_model(
     bind(net)
     if plan.forced:
         told = (f"{name or 'the network itself'} ({plan.notes[name]})" for name in plan.forced)
-        warnings.warn(FewbitWarning("stays float: " + "; ".join(some(told))), stacklevel=2)
+        warnings.warn(FewbitWarning("stays float: " + "; ".join(some(told))), stacklevel=3)
     return net
 
 

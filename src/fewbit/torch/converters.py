@@ -14,13 +14,16 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from fewbit.config.fields import check_whole, whole
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import ConfigError, UsageError, one_of
 from fewbit.torch.blocks import QuantActivation
 from fewbit.torch.fake_bn import WAYS
 from fewbit.torch.layers import QUANT_LAYERS
 from fewbit.torch.quantizer import ActQuantizer, WeightQuantizer
+from fewbit.torch.rounding import FIXED
 from fewbit.torch.winograd import KINDS
+from fewbit.torch.words import own_words
 
 Converter = Callable[[nn.Module], nn.Module | None]
 
@@ -59,14 +62,15 @@ class LayerConverter:
     def __post_init__(self) -> None:
         one_of("quant_type", self.quant_type, QUANT_TYPES)
         one_of("wino_quantize", self.wino_quantize, KINDS)
-        one_of("ste", self.ste, ("plain", "clipped"))
+        one_of("ste", self.ste, FIXED)
+        whole(self, "weight_width", 1, 16)
+        whole(self, "input_width", 1, 16)
         if not isinstance(self.fake_bn, bool):
             one_of("fake_bn", self.fake_bn, WAYS)
         if self.wino_quantize != "none" and self.quant_type != "channel":
             raise ConfigError(f"wino_quantize {self.wino_quantize!r} goes with quant_type 'channel' only")
         if self.wino_quantize != "none" and self.learned:
             raise ConfigError("wino_quantize takes its scales from the weights; learned=True has none of its own")
-        QuantSpec(bits=self.weight_width)
         self._act()
 
     def __call__(self, module: nn.Module, bn: nn.Module | None = None) -> nn.Module:
@@ -136,6 +140,7 @@ def gen_bn_converter() -> NormConverter:
     return NormConverter()
 
 
+@own_words
 def gen_act_converter(
     width: int | None = 8, *, signed: bool | None = None, relu6: bool = False, ste: str = "plain",
     learned: bool = False, momentum: float = 0.9,
@@ -148,9 +153,9 @@ def gen_act_converter(
         relu6: ReLU becomes ReLU6.
         ste, learned, momentum: see `LayerConverter`.
     """
-    one_of("ste", ste, ("plain", "clipped"))
+    one_of("ste", ste, FIXED)
     if width is not None:
-        QuantSpec(bits=width)
+        check_whole("width", width, 1, 16)
     elif not relu6:
         raise ConfigError("width=None without relu6=True leaves an activation as it is; give one of them")
 

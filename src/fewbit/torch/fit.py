@@ -80,6 +80,7 @@ def fit(
     resume: bool = False,
     about: str = "this network",
     say: Say | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> TrainReport:
     """Train a network in place; in the end it has the weights of its best epoch and is in eval mode.
 
@@ -88,7 +89,7 @@ def fit(
         teacher: the float network that answers are learned from, unless config.distill is 0.
         checkpoint: file that is written after each epoch. resume: go on from it, if it is there.
         about: what is trained on what; a checkpoint of something else is refused.
-        say: called with (what is done, steps done, steps) now and then.
+        say: called with (what is done, steps done, steps) now and then. tell: called with a line after each epoch.
 
     Raises:
         FewbitError: the loss is no longer a number. EmptyData: no image. UsageError: a checkpoint of another training.
@@ -110,6 +111,8 @@ def fit(
             _stage(run, number)
             run.rows.append(_epoch(run, number, say))
             _keep_best(run)
+            if tell is not None:
+                tell(run.rows[-1].line(config.epochs))
             if checkpoint is not None:
                 saved.write(checkpoint, run.state(), config, about)
         net.load_state_dict(run.weights)

@@ -18,7 +18,7 @@ from fewbit.torch.fake_bn import WAYS
 from fewbit.torch.prepared import holders, standalone
 from fewbit.torch.quantizer import ActQuantizer, WeightQuantizer
 from fewbit.torch.reads import LAYERS
-from fewbit.torch.rounding import STES
+from fewbit.torch.rounding import FIXED, STES
 from fewbit.torch.scales import Scales
 from fewbit.torch.trace import copied, tensors
 from fewbit.torch.tree import check_net, computed_weight, reason
@@ -31,8 +31,9 @@ def check_words(learned: Any, ste: str, fake_bn: str) -> None:
     """Refuse words of `prepare` that mean nothing."""
     if learned is not None and not isinstance(learned, bool):
         raise ConfigError(f"learned is {learned!r}; it must be True, False or None (by the number of bits)")
-    if one_of("ste", ste, STES) == "lsq" and learned is not True:
+    if ste == "lsq" and learned is not True:
         raise ConfigError("ste 'lsq' goes with learned=True: it is the gradient of a learned scale")
+    one_of("ste", ste, STES if learned is True else FIXED)
     one_of("fake_bn", fake_bn, WAYS)
 
 

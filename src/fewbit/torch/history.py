@@ -25,6 +25,12 @@ class Epoch:
     seconds: float
     bits: int | None = None
 
+    def line(self, of: int) -> str:
+        """What came of it, in a line. of: epochs in all."""
+        stage = f" with {self.bits} bits" if self.bits is not None else ""
+        held = f", held-out top-1 {self.accuracy:.4f}" if self.accuracy is not None else ""
+        return f"epoch {self.number} of {of}{stage}: loss {self.loss:.4f}{held}, {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True)
 class TrainReport:

@@ -54,8 +54,9 @@ def place(graph: fx.GraphModule, sites: Sites, plan: Plan, *, learned: bool, ste
     ends = nodes | {conv.name: bn for conv, bn in conv_bn_pairs(graph)}  # of pairs that stay float
     quantizers = _activations(graph, ends, sites, plan, learned, "lsq" if learned else ste)
     prepared = Prepared(plan, learned, ste, fake_bn, quantizers, layers)
-    _hand_scales(graph, nodes, sites, plan, prepared)
-    _integer_sums(graph, nodes, sites, plan, prepared)
+    makers = _made_by(sites.model, plan)
+    _hand_scales(graph, nodes, sites, makers, prepared)
+    _integer_sums(graph, nodes, sites, makers, prepared)
     graph.graph.lint()
     net = PreparedNetwork(graph, graph.graph, type(graph).__name__)
     net.meta[KEY] = prepared  # attributes do not go along into deep copies
@@ -182,11 +183,10 @@ def layer_spec(spec: QuantSpec, model: Model, node: str, layer: nn.Module, turne
 
 
 def _hand_scales(
-    graph: fx.GraphModule, nodes: Mapping[str, fx.Node], sites: Sites, plan: Plan, prepared: Prepared
+    graph: fx.GraphModule, nodes: Mapping[str, fx.Node], sites: Sites, makers: Mapping[str, str], prepared: Prepared
 ) -> None:
     """Hand each layer the scale of its input, which its bias is rounded with, and that of what it puts out."""
-    model = sites.model
-    makers = _made_by(model, plan)
+    model, plan = sites.model, prepared.plan
     for name in (n for several in prepared.layers.values() for n in several):
         x = model.node(name).inputs[0]
         ends = {"input_scale": str(x.name) if x is not None else "", "output_scale": makers.get(name, "")}
@@ -210,10 +210,10 @@ def _adds_integers(graph: fx.GraphModule, call: fx.Node, verdict: NodePlan) -> b
 
 
 def _integer_sums(
-    graph: fx.GraphModule, nodes: Mapping[str, fx.Node], sites: Sites, plan: Plan, prepared: Prepared
+    graph: fx.GraphModule, nodes: Mapping[str, fx.Node], sites: Sites, makers: Mapping[str, str], prepared: Prepared
 ) -> None:
     """Let sums of two rounded values round as engines do."""
-    makers = _made_by(sites.model, plan)
+    plan = prepared.plan
     for node in sites.model.nodes:
         call, name = nodes.get(sites.nodes[str(node.name)]), str(node.name)
         if node.op_type != "Add" or name not in makers or call is None:
@@ -236,7 +236,7 @@ def _made_by(model: Model, plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in model.nodes:
         verdict = plan.nodes.get(str(node.name))
-        if verdict is None or not verdict.quantized:
+        if verdict is None or not verdict.quantized or not plan.rounds_output(str(node.name)):
             continue
         for out in node.outputs:
             if str(out.name) in plan.values:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,9 @@ def find(
     variants: Mapping[str, bool] | None = None,
     recipe: TrainConfig | None = None,
     progress: Say | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Pretrained:
-    """As `pretrained`, with where it comes from and how good it is."""
+    """As `pretrained`, with where it comes from and how good it is. tell: called with a line after each epoch."""
     chosen, words = recipe or RECIPE, {k: v for k, v in (variants or {}).items() if v}
     train, test = (open_dataset(dataset_name, root, split=split) for split in ("train", "test"))
     net, path = _fresh(name, train, words, chosen), kept_in(name, train, words, chosen)
@@ -90,7 +91,8 @@ def find(
     net = _fresh(name, train, words, chosen)  # a damaged file may have left something in it
     _make_folder(path.parent)
     about, part = " ".join((name, *words, "on", dataset_name)), path.with_suffix(".part")
-    report = fit(net, train, chosen, test=test, checkpoint=part, resume=True, about=about, say=progress)
+    line = None if tell is None else lambda text: tell(f"{about}, float: {text}")
+    report = fit(net, train, chosen, test=test, checkpoint=part, resume=True, about=about, say=progress, tell=line)
     net.to("cpu", memory_format=torch.contiguous_format)
     assert report.after is not None
     with writing(path) as file:

@@ -23,7 +23,10 @@ from torch import Tensor
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import ConfigError, one_of
 
-STES: tuple[str, ...] = ("plain", "clipped", "lsq")
+FIXED: tuple[str, ...] = ("plain", "clipped")
+"""Gradients where scales are fixed."""
+
+STES = (*FIXED, "lsq")
 
 
 def fake_quantize(

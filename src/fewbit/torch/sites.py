@@ -249,14 +249,14 @@ def _merged(sites: Sites, node: str) -> str:
 
 
 def users(plan: Plan, model: Model) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Value → quantized nodes that read it as an integer; value → the quantized node that makes it."""
+    """Value → quantized nodes that read it as an integer; value → the node that makes it, if all read it rounded."""
     readers: dict[str, list[str]] = {}
     makers: dict[str, list[str]] = {}
     for node in model.nodes:
         verdict = plan.nodes.get(str(node.name))
         if verdict is None or not verdict.quantized:
             continue
-        for out in node.outputs:
+        for out in node.outputs if plan.rounds_output(str(node.name)) else ():
             makers.setdefault(str(out.name), []).append(verdict.absorbed_by or str(node.name))
         for value, role in zip(node.inputs, verdict.roles, strict=False):
             if value is not None and role == "act":
