@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from fewbit.config import DataConfig, QuantConfig, configure
-from fewbit.core.target import TARGETS
 from fewbit.errors import ConfigError, FewbitWarning, UnknownName
 from fewbit.mindspore import (
     MindSporeSettings,
@@ -22,7 +21,6 @@ from fewbit.mindspore import (
 from fewbit.mindspore.flags import NAMES
 from fewbit.mindspore.ini import read_text, read_toml
 from fewbit.mindspore.keys import IDLE, OPEN, SECTIONS, SETTINGS, TABLE
-from tests.models import TARGET
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mindspore"
 
@@ -173,13 +171,11 @@ def test_quant_type() -> None:
     assert "no quant_type is given, so nothing is quantized" in found.warnings[0]
 
 
-def test_the_target_of_nvidia_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(TARGETS, "tensorrt", raising=False)
-    with pytest.raises(ConfigError, match=r"target_device is NVGPU: integers for NVIDIA GPUs need the target tensorrt"):
-        with_key(FULL, "target_device", "NVGPU")
-    monkeypatch.setitem(TARGETS, "tensorrt", TARGET)
+def test_the_target_of_nvidia_gpus() -> None:
     found = with_key(FULL, "target_device", "NVGPU").quant
     assert found is not None and found.target == "tensorrt"
+    with pytest.raises(ConfigError, match=r"target_device is DSP: nothing is made for DSPs; .* NVIDIA GPUs say NVGPU"):
+        with_key(FULL, "target_device", "DSP")
 
 
 def test_pairs() -> None:

@@ -77,6 +77,10 @@ def rows_of(target: Target) -> str:
         ("weights", spec_words(target.weight)),
         ("measured on", target.checked),
     ]
+    if target.engine:
+        lines.append(("simulation", f"{target.engine} computes Q and DQ as they stand, for all that is judged here"))
+    if target.refuses:
+        lines.append(("refuses", "; ".join(target.refuses)))
     lines += [("slow", f"{kind} activations: {pays:.2f} of float time") for kind, pays in target.slow.items()]
     head = ("<operator", "<when", "<core", ">factor", "<inputs", "<outputs", "<absorbs", "<note")
     rows = [

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import unknown
@@ -92,6 +93,13 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "weight is constant": lambda n: n.is_const(1),
     "2-D convolution": lambda n: n.is_const(1) and n.rank(1) == 4,
     "1-D convolution": lambda n: n.is_const(1) and n.rank(1) == 3,
+    "3x3 convolution, stride 1": lambda n: (
+        n.is_const(1)
+        and n.groups == 1
+        and n.shapes[1] is not None
+        and n.shapes[1][2:] == (3, 3)
+        and all(n.attrs.get(k, (1, 1)) == (1, 1) for k in ("strides", "dilations"))
+    ),
     "3-D convolution": lambda n: n.is_const(1) and n.rank(1) == 5,
     "2-D depthwise convolution": lambda n: n.is_const(1) and n.rank(1) == 4 and n.depthwise,
     "both computed": lambda n: not n.is_const(0) and not n.is_const(1),
@@ -118,6 +126,7 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     ),
     "plain Gemm of 140000 or more": lambda n: CONDITIONS["plain Gemm"](n) and n.matrix(1) >= 140_000,
     "nearest": lambda n: n.attrs.get("mode", "nearest") == "nearest",
+    "weight is constant, one group": lambda n: n.is_const(1) and n.groups == 1 and n.rank(1) in (4, 5),
 }
 """What `OpRule.when` may say."""
 
@@ -131,8 +140,8 @@ class OpRule:
         inputs: role of each input, the last one repeating: `act` quantized by calibration, `weight` a constant
             quantized offline, `bias` int32 with the scale input × weight, `keep` left as it is.
         outputs: `act` gets its own parameters (or those of what is absorbed), `same` takes those of the first input
-            (values only move), `float` is left alone, `fork` gets its own parameters if nothing is absorbed and
-            several operators read it, and is left alone otherwise.
+            (values only move), `float` is left alone, `both` likewise and float readers read it unrounded, `fork` gets
+            its own parameters if nothing is absorbed and several operators read it, and is left alone otherwise.
         core: carries the cost; seeds smart mode. A support operator is quantized only between quantized ones.
         absorbs: operators that the engine merges into this one; the output's parameters sit behind them.
         shares: all `act` inputs and the output share one set of parameters (concat).
@@ -143,6 +152,9 @@ class OpRule:
         storage: of its weights, see `ValuePlan.storage`; "packed" = the operator computes in float.
         act: format that the `act` inputs and outputs must have for the engine to compute in integers at all;
             None = the target's own is fine.
+        weight: format of its weights, unless the user gives their bits; None = the target's own.
+        residual: an input that a layer with weights makes for this node alone stays float, and so does the output
+            then: the engine adds the other input, as integers, to the sum of that layer.
     """
 
     op: str
@@ -157,12 +169,14 @@ class OpRule:
     note: str = ""
     storage: str = ""
     act: QuantSpec | None = None
+    weight: QuantSpec | None = None
+    residual: bool = False
 
     def __post_init__(self) -> None:
         if self.when not in CONDITIONS:
             raise unknown("condition", self.when, CONDITIONS)
         assert all(r in ROLES for r in self.inputs), self.inputs
-        assert all(r in ("act", "same", "float", "fork") for r in self.outputs), self.outputs
+        assert all(r in ("act", "same", "float", "both", "fork") for r in self.outputs), self.outputs
 
     def role(self, i: int) -> str:
         """Role of input `i`; the last role repeats for operators with any number of inputs."""
@@ -188,6 +202,10 @@ class Target:
         float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
         checked: where the rows were measured; "not run here" if they were not.
+        engine: the engine that runs the networks of this target here, where it is not the first part of the name; it
+            computes what stands in the file, and its speed says nothing. engine_options: options for it.
+        laws: what `finalize` checks the written network against, see `fewbit.graph.finalize.LAWS`; "" = nothing.
+        refuses: key of `fewbit.quantization.limits.LIMITS` → why the engine cannot take that, and what to say instead.
     """
 
     name: str
@@ -206,6 +224,15 @@ class Target:
     sampled: bool = False
     opset: int = 13
     checked: str = "not run here"
+    engine: str = ""
+    engine_options: dict[str, Any] = field(default_factory=dict)
+    laws: str = ""
+    refuses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def float_bias(self) -> bool:
+        """Whether biases of layers with weights stay float."""
+        return not any("bias" in r.inputs for r in self.rules)
 
     def rule(self, facts: NodeFacts) -> OpRule | None:
         """The first row that fits the node, or None: it stays float."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.runner import Executed, Feeds, NodeTime, Runner
+from fewbit.core.target import TARGETS
 from fewbit.errors import unknown
 
 if TYPE_CHECKING:  # reading the tables of targets must not load onnx
@@ -22,6 +23,7 @@ __all__ = [
     "NodeTime",
     "Runner",
     "engine",
+    "engine_of",
     "engine_version",
     "open_runner",
     "random_feeds",
@@ -42,26 +44,35 @@ def engine(name: str) -> Callable[[Opener], Opener]:
     return add
 
 
+def engine_of(name: str) -> str:
+    """The engine that runs the networks of a target here; of an engine, itself."""
+    target = TARGETS.get(name)
+    return target.engine if target is not None and target.engine else name.split("-")[0]
+
+
 def open_runner(name: str, model: Model, *, threads: int = 1, optimize: bool = True, **options: Any) -> Runner:
     """Load a model into an engine.
 
     Args:
-        name: an engine, or a target whose name starts with one ("onnxruntime-avx2").
+        name: an engine; or a target, whose name starts with one ("onnxruntime-avx2"), or which says one. A word that
+            is both (ncnn) is the engine.
         threads: that one run may use. optimize: the engine's graph optimizer on or off.
         options: of that engine alone (`spin` of onnxruntime, `precision` of openvino).
 
     Raises:
         UnknownName: no such engine. EngineMissing: not installed. EngineError: the engine refuses the model.
     """
-    base = name.split("-")[0]
+    target = TARGETS.get(name) if name not in ENGINES else None
+    base = name if name in ENGINES else engine_of(name)
     if base not in ENGINES:
         raise unknown("engine", name, ENGINES)
+    options = {**(target.engine_options if target is not None else {}), **options}
     return ENGINES[base](model, threads=threads, optimize=optimize, **options)
 
 
 def engine_version(name: str) -> str:
     """An engine and its version, such as "onnxruntime 1.31.1"; a target's name may be given."""
-    base = name.split("-")[0]
+    base = name if name in ENGINES else engine_of(name)
     try:
         return f"{base} {version(base)}"
     except PackageNotFoundError:

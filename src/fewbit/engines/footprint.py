@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fewbit.core.runner import Feeds
+from fewbit.engines.base import engine_of
 from fewbit.errors import EngineError, UsageError
 
 CHILD = """
@@ -86,12 +87,12 @@ def footprint(engine: str, path: Path, feeds: Feeds) -> Footprint:
         file = Path(folder) / "feeds.npz"
         arrays: dict[str, Any] = {k: np.asarray(v) for k, v in feeds.items()}
         np.savez(file, **arrays)
-        words = [sys.executable, "-I", "-c", CHILD, engine.split("-")[0], str(path), str(file)]
+        words = [sys.executable, "-I", "-c", CHILD, engine_of(engine), str(path), str(file)]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
         except subprocess.TimeoutExpired:
             raise EngineError(f"loading and running {path.name} took more than {PATIENCE:g} seconds") from None
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
-        raise EngineError(f"{engine.split('-')[0]} in a process of its own, {path.name}: {said[-1]}")
+        raise EngineError(f"{engine_of(engine)} in a process of its own, {path.name}: {said[-1]}")
     return Footprint(*json.loads(done.stdout.strip().splitlines()[-1]))

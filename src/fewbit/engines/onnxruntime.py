@@ -30,18 +30,21 @@ INTEGER_INSIDE = frozenset("DynamicQuantizeMatMul DynamicQuantizeLSTM QLinearCon
 
 
 @engine("onnxruntime")
-def open_onnxruntime(model: Model, threads: int = 1, optimize: bool = True, spin: bool = False) -> OnnxRuntime:
+def open_onnxruntime(
+    model: Model, threads: int = 1, optimize: bool = True, spin: bool = False, literal: bool = False
+) -> OnnxRuntime:
     """Load a model into ONNX Runtime.
 
     Args:
         threads: that one run may use. optimize: its graph optimizer on or off.
         spin: idle threads wait actively, the engine's own default. A little faster for one stream of runs, many times
             slower as soon as anything else wants the cores.
+        literal: Q and DQ are computed as they stand, and all else in float: for networks that another engine will run.
 
     Raises:
         EngineError: it refuses the model.
     """
-    return OnnxRuntime(model, threads, optimize, spin)
+    return OnnxRuntime(model, threads, optimize, spin, literal)
 
 
 class OnnxRuntime:
@@ -53,11 +56,13 @@ class OnnxRuntime:
 
     plan_memory = True
 
-    def __init__(self, model: Model, threads: int = 1, optimize: bool = True, spin: bool = False) -> None:
+    def __init__(
+        self, model: Model, threads: int = 1, optimize: bool = True, spin: bool = False, literal: bool = False
+    ) -> None:
         from fewbit.graph.light import light_proto
 
         self.inputs, self.outputs = model.inputs, [o.name for o in model.outputs]
-        self.threads, self.optimize, self.spin = threads, optimize, spin
+        self.threads, self.optimize, self.spin, self.literal = threads, optimize, spin, literal
         self._proto, self._weights = light_proto(model)  # the session points into these arrays
         self._session = self._open()
 
@@ -95,6 +100,8 @@ class OnnxRuntime:
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if self.optimize else level.ORT_DISABLE_ALL
         settings = {"session.intra_op.allow_spinning": str(int(self.spin and self.threads > 1))}
+        if self.literal:
+            settings["session.disable_quant_qdq"] = "1"
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if write:  # weights go to a file of their own, else 2 GB would be the end

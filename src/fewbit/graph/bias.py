@@ -76,8 +76,8 @@ def _channels(node: ir.Node) -> int:
     )
 
 
-def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str]) -> NodePlan:
-    """Add `verdict.bias` to a layer's bias in place; returns the verdict with a role for a bias that is new.
+def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str], role: str = "bias") -> NodePlan:
+    """Add `verdict.bias` to a layer's bias in place; returns the verdict with the role for a bias that is new.
 
     Raises:
         PlanError: the layer has no place for a bias, or another number of channels.
@@ -103,7 +103,7 @@ def add_bias(model: Model, node: ir.Node, verdict: NodePlan, taken: set[str]) ->
     holder.replace_input_with(index, value)
     if not new or holder is not node:
         return verdict
-    return replace(verdict, roles=(*verdict.roles[:2], "bias"))
+    return replace(verdict, roles=(*verdict.roles[:2], role))
 
 
 def bias_apart(model: Model, name: str) -> None:

@@ -67,12 +67,12 @@ class _Emitter:
     dynamic: DynamicWriter | None = None
 
 
-def emit_qdq(model: Model, plan: Plan) -> Model:
+def emit_qdq(model: Model, plan: Plan, *, float_bias: bool = False) -> Model:
     """Make the integer network.
 
     Args:
         model: the fused float network that the plan was made for; it is not changed.
-        plan: calibrated.
+        plan: calibrated. float_bias: a bias that a correction adds stays float, where others are int32.
 
     Raises:
         PlanError: the plan names nodes or values that the network does not have, or wants a computed weight integer.
@@ -86,7 +86,9 @@ def emit_qdq(model: Model, plan: Plan) -> Model:
     values = out.values()
     nodes = [n for n in out.nodes if _quantized(plan, n) and not plan.nodes[str(n.name)].absorbed_by]
     verdicts = {  # first of all, while the bias of a MatMul still stands right behind it
-        str(n.name): add_bias(out, n, plan.nodes[str(n.name)], e.taken) for n in nodes if not _dynamic(plan, n)
+        str(n.name): add_bias(out, n, plan.nodes[str(n.name)], e.taken, "keep" if float_bias else "bias")
+        for n in nodes
+        if not _dynamic(plan, n)
     }
     made_by_integer = {v.name for n in out.nodes if _integer_output(plan, n) for v in n.outputs}
     for name, v in plan.values.items():
@@ -153,7 +155,7 @@ def _integer_output(plan: Plan, node: ir.Node) -> bool:
     """Whether a node's float output does not exist in the engine, so that everybody reads the rounded one."""
     if not _quantized(plan, node) or _dynamic(plan, node):
         return False
-    return "both" not in plan.nodes[str(node.name)].outputs
+    return plan.rounds_output(str(node.name))
 
 
 def _dynamic(plan: Plan, node: ir.Node) -> bool:

@@ -24,6 +24,7 @@ from fewbit.errors import ConfigError
 from fewbit.graph.facts import check_finite_weights, facts, reduce_axis
 from fewbit.graph.model import Model, const, is_const, is_float
 from fewbit.graph.places import weight_places
+from fewbit.quantization.limits import check_limits
 from fewbit.quantization.select import Selection, end_of, select, settings_for
 from fewbit.quantization.weight_only import make_weight_plan
 
@@ -82,7 +83,9 @@ def make_plan(
     Raises:
         UnknownName: a layer or operator in the config that the network does not have.
         ModelError: a weight holds NaN or infinity.
+        ConfigError: a setting that the target cannot take.
     """
+    check_limits(config, target)
     if config.quant_type == "weight":
         return make_weight_plan(model, config, target)
     if config.calib_mode == "none":
@@ -156,7 +159,7 @@ def _add_node(
     for value, kind in zip(ends, kinds, strict=True):
         if kind == "fork" and (value is not node.outputs[0] or len(value.uses()) < 2):
             kind = "float"
-        if kind == "float" or not value.name or not (value.dtype is None or is_float(value)):
+        if kind in ("float", "both") or not value.name or not (value.dtype is None or is_float(value)):
             continue
         spec = draft.values[acts[0]].spec if kind == "same" else act
         draft.add(value.name, ValuePlan(spec, "act", value.name, f"made by {node.name}", calib_mode=mode))
@@ -284,9 +287,12 @@ def weight_spec(node: Node, config: QuantConfig, target: Target, wish: dict[str,
     """
     common = "tensor" if config.quant_strategy == "ACWL" else config.quantize_granularity.split("-")[0]
     grain = wish.get("granularity", common)
-    bits = wish.get("weight_bit_num") or wish.get("bit_num") or config.weight_bit_num or config.bit_num
-    spec = replace(target.weight, granularity="tensor", axis=None)
-    if bits != 8:
+    asked = wish.get("weight_bit_num") or wish.get("bit_num") or config.weight_bit_num
+    bits = asked or config.bit_num
+    rule = target.rule(facts(node))
+    own = rule.weight if rule is not None else None
+    spec = replace(own or target.weight, granularity="tensor", axis=None)
+    if bits != 8 or (asked and own is not None):
         spec = replace(spec, bits=bits)
     axis = next((p.channel for p in weight_places(node) if p.index == index), None)
     if grain == "group" and reduce_axis(node) is not None:

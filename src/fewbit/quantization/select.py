@@ -3,6 +3,7 @@
 legal    a row of the target fits, types and constants are right, the user did not exclude it
 absorbed an activation right behind such a node, which the engine merges into it
 pays     (smart) the row's measured factor is below 1
+residual one side of an Add right behind a layer with weights stays float, where a row says so: see `OpRule.residual`
 between  (smart) a support operator whose inputs all come from integer nodes, or are made integer for a core node
          anyway, with an integer node behind it; repeated until nothing changes, so the answer is the largest set for
          which all of this holds
@@ -11,7 +12,7 @@ between  (smart) a support operator whose inputs all come from integer nodes, or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
@@ -27,7 +28,11 @@ from fewbit.graph.rewrite import PATTERN_KEY
 Node = Any
 Value = Any
 
+LISTED = "Names are listed by: fewbit inspect MODEL --layers"
+"""Where the names of layers are to be found, for networks in files."""
+
 CONTROL_FLOW = ("If", "Loop", "Scan")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass
@@ -70,6 +75,7 @@ def select(
         picked.reasons[str(node.name)] = reason
         if rule is not None:
             picked.rules[str(node.name)] = rule
+    _residuals(model, picked)
     _absorb(model, picked)
     if config.quantize_mode == "smart":
         _drop_costly(model, picked, measured or {})
@@ -86,7 +92,7 @@ def check_names(model: Model, config: QuantConfig) -> None:
     known = {*names, *model.aliases}
     for word in (*config.exclude_layers, *config.overrides):
         if not any(_matches(n, word) for n in known):
-            raise unknown("layer", word, known, hint="Names are listed by: fewbit inspect MODEL --layers")
+            raise unknown("layer", word, known, hint=LISTED)
     for part in config.exclude_layers_match:
         if not any(part in n for n in known):
             raise unknown("layer containing", part, known, hint="exclude_layers_match takes a part of a layer's name")
@@ -236,6 +242,25 @@ def sole_consumer(value: Value) -> Node | None:
         return None
     (node,) = users.values()
     return node if node.graph is value.producer().graph else None
+
+
+def _residuals(model: Model, picked: Selection) -> None:
+    """Leave the main branch of residual sums in float, whatever becomes of its layer: the graph alone decides."""
+    for node in model.nodes:
+        rule = picked.rules.get(str(node.name))
+        if rule is None or not rule.residual:
+            continue
+        main = next((i for i, v in enumerate(node.inputs) if _made_for(v, node)), None)
+        if main is not None:
+            roles = tuple("keep" if i == main else rule.role(i) for i in range(len(node.inputs)))
+            picked.rules[str(node.name)] = replace(rule, inputs=roles, outputs=("float",))
+
+
+def _made_for(value: Value, node: Node) -> bool:
+    """Whether a layer with weights makes a value, right in front of this node and for it alone."""
+    maker = value.producer() if value is not None else None
+    weights = maker is not None and op_name(maker) in WEIGHTED and is_const(maker.inputs[1])
+    return weights and sole_consumer(value) is node
 
 
 def _absorb(model: Model, picked: Selection) -> None:
