@@ -16,6 +16,7 @@ SAYS = {
     "mxnet_tutorial": ["float 0.9300, int8 0.92", "wrote quantized-fashion.onnx"],
     "quantize_demo": ["26 of 28 integer", "top-1 int8   9", "agreement    9", "wrote demo-int8.onnx"],
     "custom_collector": ["top-1 9", "the last logits have shape (16, 10)", "image      -0.8"],
+    "deploy_server": ["wrote server for target openvino", "4 samples: all as expected", "ms a run, the median"],
     "edit_plan": ["as calibrated  top-1 9", "far too narrow", "lies outside of its range"],
     "small_file": ["float     355.9 kB   top-1 0.9", "4 bits", "mixed", "top-1 0.92"],
     "qat_own_loop": ["4 bits, trained  top-1 0.", "against simulation: 0.0000%"],
@@ -27,6 +28,7 @@ TUTORIAL = "quantized-fashion"
 MAKES = {
     "mxnet_tutorial": [f"{TUTORIAL}{end}" for end in ("-0000.params", "-symbol.json", ".onnx", ".plan.json")],
     "quantize_demo": ["demo-int8.onnx", "demo-int8.plan.json"],
+    "deploy_server": ["server"],
     "edit_plan": ["table.json"],
     "qat_own_loop": ["own-w4a4.onnx", "own-w4a4.plan.json"],
     "qat_w4_lsq": ["net-w4a4.onnx", "net-w4a4.plan.json"],

@@ -13,8 +13,8 @@ __all__ = ["NETWORKS", "UNAVAILABLE", "Network"]
 
 NETWORKS: dict[str, Network] = {n.name: n for n in (*VISION, *TEXT, *OCR, *AUDIO, *FILES)}
 
-UNAVAILABLE: dict[str, str] = {  # network that packages carry -> why it is not above
-    "selfie segmentation": "a TFLite file; there is no ONNX form of it in a package",
-    "ResNet-50-thin of nsfw": "a Caffe file",
+UNAVAILABLE: dict[str, str] = {  # network that packages carry -> where it is, or why it is nowhere
+    "selfie segmentation": "measured by tflite_check.py",
+    "ResNet-50-thin of nsfw": "measured by caffe_check.py",
     "Gluon zoo": "MXNet symbols and params with random weights",
 }

@@ -14,9 +14,11 @@ from fewbit.cli.given import batch_count
 from fewbit.config import DataConfig, QuantConfig
 from fewbit.config.simulate import SimulateConfig, SweepConfig
 from fewbit.config.train import TrainConfig
+from fewbit.deployment import DEPLOYERS
 
 SETTINGS = (QuantConfig, DataConfig, SimulateConfig, SweepConfig, TrainConfig)
 GENERATED = {flag(f.name) for kind in SETTINGS for f in fields(kind)}
+GENERATED |= {flag(name) for deployer in DEPLOYERS.values() for name in deployer.options}
 SOURCE = "".join(p.read_text("utf-8") for p in Path(__file__).parent.glob("test_*.py"))
 PAIRS = [
     (verb, param.opts[0], (*param.opts, *param.secondary_opts))

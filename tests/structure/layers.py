@@ -1,7 +1,7 @@
 """The rules of direction, as a table and two functions over syntax trees.
 
     errors → core → config → mindspore → graph → {calib, data} → {quantization, engines, torch}
-           → {report, search, frontends} → api → compat → cli
+           → {report, search, frontends, deployment} → api → compat → cli
 
 A file may import from its own folder and from what stands left of it; siblings in braces never import each other.
 """
@@ -20,7 +20,7 @@ ORDER = (
     {"graph"},
     {"calib", "data"},
     {"quantization", "engines", "torch"},
-    {"report", "search", "frontends"},
+    {"report", "search", "frontends", "deployment"},
     {"api"},
     {"compat"},
     {"cli"},

@@ -13,8 +13,8 @@ from tests.structure.source import project
 # Changing this list changes the contract: say so in CHANGELOG.md.
 PUBLIC = """
     CalibrationCollector DataConfig FewbitError FewbitWarning Model Plan QuantConfig QuantSpec Quantized SimulateConfig
-    TrainConfig apply attach benchmark calibrate compare correct evaluate explain fuse inspect load make_plan profile
-    quantize sensitivity simulate sizes sweep train
+    TrainConfig apply attach benchmark calibrate compare correct deploy evaluate explain fuse inspect load make_plan
+    profile quantize sensitivity simulate sizes sweep train verify
 """.split()
 
 

@@ -1,6 +1,7 @@
 """The Python interface: thin wiring of load → fuse → plan → calibrate → correct → emit → verify."""
 
 from fewbit.api.common import settings, target_named
+from fewbit.api.deploying import deploy
 from fewbit.api.explaining import explain
 from fewbit.api.forms import FORMS, sizes
 from fewbit.api.looking import attach, compare, evaluate, inspect, sensitivity
@@ -25,6 +26,7 @@ __all__ = [
     "calibrate",
     "compare",
     "correct",
+    "deploy",
     "evaluate",
     "explain",
     "fuse",

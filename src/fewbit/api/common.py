@@ -13,7 +13,7 @@ from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.runner import Runner
 from fewbit.core.target import TARGETS, Target
 from fewbit.data import DataSource, open_data
-from fewbit.engines import open_runner
+from fewbit.engines import ENGINES, engine_of, open_runner
 from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
 from fewbit.graph.files import refuse_packed
@@ -76,6 +76,24 @@ def opener(target: str, threads: int, *, timing: bool = False, **options: Any) -
     """A function that loads a model; for timing, with the engine's own habit of waiting actively."""
     options |= timing_options(target) if timing else {}
     return partial(open_runner, target, threads=threads, **options)
+
+
+def simulator(target: str, threads: int, *, exact: bool = False) -> Callable[[Model], Runner]:
+    """A function that loads a target's networks where corrections and searches judge them.
+
+    That is the target's engine, or the one that computes what stands in the file where there is none at hand. exact:
+    what is not integer is computed in float32, where OpenVINO would by itself take bf16 if the CPU has it.
+    """
+    options = dict(TARGETS[target].engine_options) if target in TARGETS else {}
+    if exact and engine_of(target) == "openvino":
+        options["precision"] = "f32"
+    return opener(engine_of(target), threads, **options)
+
+
+def own_engine(target: str) -> str:
+    """The engine that a target is simulated for, if fewbit can run it as well; else nothing."""
+    base = target.split("-")[0]
+    return base if base in ENGINES and base != engine_of(target) else ""
 
 
 def timing_options(target: str) -> dict[str, Any]:

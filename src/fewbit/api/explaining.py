@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fewbit.api.common import Data, Source, as_model, as_source, cores, judging, opener, settings, target_named
+from fewbit.api.common import Data, Source, as_model, as_source, cores, judging, settings, simulator, target_named
 from fewbit.api.making import calibrated, emit
 from fewbit.api.onecall import VERIFY_SAMPLES, quantize
 from fewbit.api.samples import Remember, samples_in
@@ -110,7 +110,7 @@ class _Job:
         self.model, self.config, self.threads = model, config, threads
         self.seen = Remember(source, samples, config.num_calib_batches)
         self.base, self.target = fuse(model), target_named(config.target)
-        self.open = judging(model, opener(config.target, threads))
+        self.open = judging(model, simulator(config.target, threads))
         self.float: Runner | None = None
 
     def measured(self, found: Explanation, suspects: Sequence[str]) -> Explanation:
@@ -175,7 +175,7 @@ class _Job:
     def gain(self, before: Quantized, after: Quantized) -> Gain:
         """Both in numbers."""
         made, batches = {"before": before, "after": after}, self.seen.kept()
-        open_ = opener(self.config.target, 1)
+        open_ = simulator(self.config.target, 1)
         runners = {name: open_(m) for name, m in {"float": self.model, **made}.items()}
         timed = benchmark(runners, {len(batches[0].names): batches[0].feeds}, min_time=SECONDS)
         told = {name: self.compared(m) for name, m in made.items()}

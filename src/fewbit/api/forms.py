@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fewbit.api.common import Data, Source, as_model, as_source, cores, judging, opener, settings
+from fewbit.api.common import Data, Source, as_model, as_source, cores, judging, opener, settings, target_named
 from fewbit.api.onecall import feeds_within, quantize
 from fewbit.api.samples import HELD, MadeUp, Remember
 from fewbit.data import Batch
-from fewbit.engines import engine_version
+from fewbit.engines import engine_of, engine_version
 from fewbit.engines.footprint import footprint
 from fewbit.errors import ConfigError, FewbitError, FewbitWarning, UsageError, one_of
 from fewbit.graph.fuse import fuse
@@ -93,17 +93,19 @@ def sizes(
             except FewbitError as e:
                 notes[form] = str(e)
         rows = [_row(form, made, files, notes, batches, chosen.target, say) for form in ("float", *_others(forms))]
-    target = chosen.target.split("-")[0]
-    plain = {k: m for k, m in made.items() if k != CODED}
-    say("timing")
-    times = benchmark(
-        {k: opener(target, 1)(m) for k, m in plain.items()}, {len(batches[0].names): batches[0].feeds},
-        against="float", min_time=SECONDS,
-    )  # fmt: skip
-    rows = [replace(r, latency=times.timing(r.form).ratio) if r.form in plain else r for r in rows]
+    if not target_named(chosen.target).engine:  # else what runs here says nothing about the target's speed
+        plain = {k: m for k, m in made.items() if k != CODED}
+        say("timing")
+        times = benchmark(
+            {k: opener(engine_of(chosen.target), 1)(m) for k, m in plain.items()},
+            {len(batches[0].names): batches[0].feeds}, against="float", min_time=SECONDS,
+        )  # fmt: skip
+        rows = [replace(r, latency=times.timing(r.form).ratio) if r.form in plain else r for r in rows]
     count = sum(len(b.names) for b in batches)
     on = "random numbers" if data is None else f"{count} samples"
-    return Sizes(tuple(rows), f"{engine_version(target)}, 1 thread, batch {len(batches[0].names)}; errors on {on}")
+    return Sizes(
+        tuple(rows), f"{engine_version(chosen.target)}, 1 thread, batch {len(batches[0].names)}; errors on {on}"
+    )
 
 
 def _others(forms: Sequence[str]) -> Iterator[str]:

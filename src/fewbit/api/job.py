@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.api.common import (
+    Open,
     judging,
     opener,
+    own_engine,
+    simulator,
     target_named,
 )
 from fewbit.api.making import calibrated, corrected, emit, emitted, make_plan, uncorrected
@@ -35,7 +38,7 @@ from fewbit.core.plan import Plan
 from fewbit.core.timing import clock_for
 from fewbit.data import Batch
 from fewbit.engines import engine_version
-from fewbit.errors import EngineError, FewbitWarning, PlanError, UsageError
+from fewbit.errors import EngineError, EngineMissing, FewbitWarning, PlanError, UsageError
 from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.quantization.correct import Correction, Say, any_wanted
@@ -205,7 +208,7 @@ class Job:
             )
         kept, rescales, told = parts.held, done.plan.rescales, list(done.corrections)
         base = rescaled(self.fused, rescales)
-        runs, timed = opener(target.name, self.threads), opener(target.name, 1)
+        runs, timed = simulator(target.name, self.threads), opener(target.name, 1)
 
         def whole(plan: Plan) -> Plan:
             kept = tuple(r for r in rescales if not _idle(base, plan, r.value))
@@ -260,7 +263,7 @@ class Job:
         """The debug tables. `batches`: all of the data; what is kept of it, if it could be visited only once."""
         assert self.config.debug_info_save_path is not None
         write_debug(
-            rescaled(self.fused, plan.rescales), out, plan, batches, opener(self.config.target, self.threads),
+            rescaled(self.fused, plan.rescales), out, plan, batches, simulator(self.config.target, self.threads),
             Path(self.config.debug_info_save_path), memory_limit=self.config.memory_limit or MEMORY,
             rounds=self.config.num_calib_batches,
         )  # fmt: skip
@@ -286,11 +289,22 @@ class Job:
 
     def verified(self, out: Quantized, plan: Plan) -> QuantReport | None:
         """What running both networks shows; None, with a warning, if numbers that were made up do not suit them."""
-        try:
+
+        def run(open: Open, stand_in: str = "") -> QuantReport:
+            fused = rescaled(self.fused, plan.rescales)
             return verify_quantized(
-                self.given, out, plan, self.judged_on(), opener(self.config.target, 1),
-                fused=rescaled(self.fused, plan.rescales),
+                self.given, out, plan, self.judged_on(), open, fused=fused, stand_in=stand_in
             )  # fmt: skip
+
+        if own := own_engine(self.config.target):
+            try:
+                return run(opener(own, 1))
+            except EngineMissing:
+                pass  # the simulation will do
+            except EngineError as e:
+                warnings.warn(f"verified in the simulation, not in {own}: {e}", FewbitWarning, stacklevel=3)
+        try:
+            return run(simulator(self.config.target, 1), target_named(self.config.target).engine)
         except EngineError as e:
             if not self.made_up:
                 raise

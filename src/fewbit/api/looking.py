@@ -10,7 +10,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, opener, settings, target_named
+from fewbit.api.common import (
+    Data,
+    Progress,
+    Source,
+    as_model,
+    as_source,
+    cores,
+    opener,
+    settings,
+    simulator,
+    target_named,
+)
 from fewbit.api.making import calibrate, emit, make_plan
 from fewbit.api.samples import Remember
 from fewbit.calib import CalibrationCollector
@@ -187,7 +198,7 @@ def sensitivity(
         configure(QuantConfig, None, **ready.config),
         target_named(ready.target),
         seen.kept(),
-        opener(ready.target, threads or cores()),
+        simulator(ready.target, threads or cores()),
         emit=lambda p: emit(base, p, {}),
         left=left,
         store=Path(store) if store else None,

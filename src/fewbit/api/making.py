@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit import __version__
-from fewbit.api.common import Data, Progress, as_source, cores, judging, opener, settings, target_named
+from fewbit.api.common import Data, Progress, as_source, cores, judging, opener, settings, simulator, target_named
 from fewbit.api.samples import HELD, LEAST, Remember, samples_in, slices, thinned, too_few
 from fewbit.api.weights import mixed, unfitted
 from fewbit.calib import CalibrationCollector
@@ -232,7 +232,7 @@ def corrected(
     parts = slices(batches, held, free_batch(model))
     say = say or (lambda what, done, of: None)
     if config.bit_num == 0:
-        runs = opener(plan.target, workers or cores())
+        runs = simulator(plan.target, workers or cores())
         return mixed(model, plan, config, parts, lambda: random_feeds(model), runs, say), ()
     if config.quant_strategy == "GPTQ" and not batches:
         raise UsageError("quant_strategy 'GPTQ' fits integers to data, and none was given; give some, or say 'auto'")
@@ -252,7 +252,7 @@ def corrected(
         config=config,
         target=target,
         fit=thinned(parts.fit, FIT[config.effort]),
-        trial=Trial(model, parts.held, judging(model, opener(plan.target, workers or cores())), emit),
+        trial=Trial(model, parts.held, judging(model, simulator(plan.target, workers or cores())), emit),
         open=opener("onnxruntime", workers or cores()),
         emit=emit,
         calibrate=lambda network, p: calibrated(network, p, config, batches, workers),
@@ -316,6 +316,6 @@ def emit(model: Model, plan: Plan, info: Mapping[str, str]) -> Quantized:
 
 def emitted(model: Model, plan: Plan, target: Target, about: Mapping[str, str]) -> Model:
     """Q and DQ written into the network as the plan's rescales leave it."""
-    integer = emit_qdq(rescaled(model, plan.rescales), plan)
+    integer = emit_qdq(rescaled(model, plan.rescales), plan, float_bias=target.float_bias)
     forms = {"sampled": target.sampled, "summed": target.summed}
-    return finalize(integer, target.opset, about, target.grabs, plan.kept_float(), **forms)
+    return finalize(integer, target.opset, about, target.grabs, plan.kept_float(), laws=target.laws, **forms)

@@ -35,6 +35,7 @@ from fewbit.api.samples import (
 )
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, budgets, needs_ranges
+from fewbit.config.data import reading_info
 from fewbit.core.plan import Plan
 from fewbit.engines import random_feeds
 from fewbit.errors import FewbitWarning, UsageError
@@ -118,7 +119,7 @@ def quantize(
         )  # fmt: skip
 
     done = job.decided(ranges, Path(state) if state else None, Path(best) if best else None)
-    out = emit(fused, done.plan, {})
+    out = emit(fused, done.plan, reading_info(data_config))
     if chosen.debug_info_save_path is not None:
         job.tables(out, done.plan, [] if data is None else seen.kept() if isinstance(data, Iterator) else source)
     out.report = job.report(out, done, verify)

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fewbit.api.checks import Check, compared
-from fewbit.api.common import Data, opener, settings, target_named
+from fewbit.api.common import Data, settings, simulator, target_named
 from fewbit.api.making import calibrate, emit
 from fewbit.config import DataConfig, QuantConfig
 from fewbit.config.fields import default_of
 from fewbit.core.plan import Plan
-from fewbit.core.tables import listed
-from fewbit.errors import ConfigError, FewbitWarning, PlanError, UsageError, VerificationError
+from fewbit.core.tables import listed, size
+from fewbit.errors import ConfigError, FewbitWarning, PlanError, UnknownName, UsageError, VerificationError
 from fewbit.graph.model import Array, Model
 from fewbit.quantization.plan import make_plan as _make_plan
+from fewbit.quantization.select import LISTED
 from fewbit.report.quantized import Quantized
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 LEARNED_BELOW = 8
 """Bits below which step sizes are learned unless said otherwise."""
 
+NAMES = "Names are those of modules, as in net.named_modules(), and of other calls as torch.fx names them"
+
 FAR = 0.1
 """Share of outputs that differ above which two networks are not the same in any sense."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported:
     """A trained network on its way out: `model, plan = fb.torch.export(net, sample)` works as well.
 
@@ -49,6 +52,12 @@ class Exported:
     plan: Plan
     quantized: Quantized
     check: Check
+
+    def __repr__(self) -> str:
+        layers = sum(n.quantized and "weight" in n.roles for n in self.plan.nodes.values())
+        sizes = f"weights {size(self.model.nbytes)}, now {size(self.quantized.nbytes)}"
+        many = "layer" if layers == 1 else "layers"
+        return f"<fewbit.torch.Exported: {layers} {many} with integer weights, {sizes}; {self.check}>"
 
     def __iter__(self) -> Iterator[Any]:
         yield self.model
@@ -109,7 +118,10 @@ def prepare(
     check_trace(net, graph, inputs, wanted)
     sites: Sites = find_sites(graph, inputs)
     floats: dict[str, str] = {}
-    plan = first = _make_plan(sites.model, chosen, target, floats)
+    try:
+        plan = first = _make_plan(sites.model, chosen, target, floats)
+    except UnknownName as e:
+        raise UnknownName(str(e).replace(LISTED, NAMES)) from None
     while more := unplaceable(plan, sites):
         floats |= more
         plan = _make_plan(sites.model, chosen, target, floats)
@@ -223,5 +235,5 @@ def _checked(graph: Any, inputs: Sequence[Any], out: Quantized) -> Check:
     from fewbit.torch.onnx import simulated
 
     wanted = simulated(graph, inputs)
-    found = opener(out.plan.target, 1)(out).run(_feeds(out, inputs))
+    found = simulator(out.plan.target, 1, exact=True)(out).run(_feeds(out, inputs))
     return compared([info.name for info in out.outputs], wanted, found, out.plan, out.plan.target)

@@ -15,8 +15,8 @@ from typer.core import TyperCommand
 from fewbit import __version__
 
 VERBS = (
-    "quantize", "calibrate", "apply", "compare", "verify", "sensitivity", "evaluate", "benchmark", "inspect", "targets",
-    "train", "convert", "expand", "sizes", "explain", "simulate", "records", "demo",
+    "quantize", "calibrate", "apply", "compare", "verify", "sensitivity", "evaluate", "benchmark", "deploy", "inspect",
+    "targets", "train", "convert", "expand", "sizes", "explain", "simulate", "records", "demo",
 )  # fmt: skip
 """In the order of use, which is the order in the help."""
 

@@ -35,7 +35,7 @@ Config = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="INT", help="Cores to use [default: all].", show_default=False)
 ]
-Engine = Annotated[str, typer.Option(metavar="NAME", help="What runs the network: onnxruntime or openvino.")]
+Engine = Annotated[str, typer.Option(metavar="NAME", help="What runs the network: onnxruntime, openvino, ncnn.")]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="INT", help="Use this many batches [default: all].", show_default=False)
 ]
@@ -49,7 +49,7 @@ InputShapes = Annotated[
 ]
 Params = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Weights of an MXNet symbol, if not called as usual.", show_default=False),
+    typer.Option(metavar="FILE", help="Weights of an MXNet or Caffe network, if not called as usual.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]

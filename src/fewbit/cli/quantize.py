@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,6 +121,7 @@ def _make(
                 workers=threads,
                 progress=tick,
                 say=step,
+                **asdict(ask.reading),
             )
         assert made.report is not None
         if not (json or quiet):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
-from fewbit.config.fields import is_number, say, settle, whole, word
+from fewbit.config.fields import configure, default_of, is_number, plain, say, settle, whole, word
 from fewbit.errors import ConfigError
 
 RESIZES = ("LINEAR", "NEAREST", "CUBIC")
@@ -67,3 +69,29 @@ class DataConfig:
                     f"the centre crop {self.center_crop_width}x{self.center_crop_height} is larger than "
                     f"the resized image {self.resize_width}x{self.resize_height}"
                 )
+
+
+READING = "fewbit.reading"
+"""Metadata key: how images became inputs of the network when it was calibrated."""
+
+ABOUT_IMAGES = ("image_", "normalize_", "resize_", "center_", "input_")
+
+
+def reading_info(config: DataConfig) -> dict[str, str]:
+    """Metadata with the words about images that are not the defaults; empty if there are none."""
+    about = [f for f in fields(config) if f.name.startswith(ABOUT_IMAGES)]
+    said = {f.name: plain(getattr(config, f.name)) for f in about if getattr(config, f.name) != default_of(f)}
+    return {READING: json.dumps(said, sort_keys=True)} if said else {}
+
+
+def reading_of(metadata: Mapping[str, str]) -> DataConfig:
+    """How images become inputs, as the metadata of a quantized network says.
+
+    Raises:
+        ConfigError: the metadata is damaged.
+    """
+    try:
+        words = json.loads(metadata.get(READING, "{}"))
+        return configure(DataConfig, None, **{k: v for k, v in words.items() if k.startswith(ABOUT_IMAGES)})
+    except (ValueError, TypeError, AttributeError, RecursionError) as e:  # ours are ValueErrors
+        raise ConfigError(f"the metadata {READING!r} of the network is damaged: {e}; quantize again") from e

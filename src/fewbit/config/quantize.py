@@ -12,7 +12,7 @@ from fewbit.config.fields import check_whole, default_of, is_number, plain, say,
 from fewbit.core.spec import GRANULARITIES
 from fewbit.errors import ConfigError, one_of
 
-OBSERVED = ("naive", "entropy", "kl", "percentile", "quantile", "mse", "ema")
+OBSERVED = ("naive", "entropy", "kl", "percentile", "quantile", "mse", "ema", "ncnn-kl", "aciq", "eq")
 CALIB_MODES = ("none", *OBSERVED, "custom")
 CORRECTIONS = (
     "smooth_quant", "equalization", "range_search", "weight_range", "adaptive_rounding", "bias_correction"

@@ -160,6 +160,11 @@ class Plan:
         own = f"{weight}@{node}"
         return own if own in self.values else weight if weight in self.values else None
 
+    def rounds_output(self, node: str) -> bool:
+        """Whether all readers of what an integer node makes, itself or by what it merged, read it rounded."""
+        verdict = self.nodes[node]
+        return "both" not in self.nodes.get(verdict.absorbed_by, verdict).outputs
+
     @property
     def calibrated(self) -> bool:
         """Whether every activation has its range, or measures it at run time."""

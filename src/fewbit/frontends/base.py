@@ -81,13 +81,14 @@ def load(
     """Read a trained network.
 
     Args:
-        path: an `.onnx` file (weights in files beside it are mapped, not read), or an MXNet checkpoint: its
-            `prefix-symbol.json` (with `prefix-0000.params` beside it), its `.params`, or its prefix alone; or a PyTorch
-            module, or what `torch.export.export` made of one.
+        path: an `.onnx` file (weights in files beside it are mapped, not read); an MXNet checkpoint: its
+            `prefix-symbol.json` (with `prefix-0000.params` beside it), its `.params`, or its prefix alone; a `.tflite`
+            file; Caffe's `net.prototxt` (its `.caffemodel` beside it), or its `.caffemodel`; a PyTorch module, or what
+            `torch.export.export` made of one.
         sample: what the forward of a module takes: a tensor or array, or a tuple of them, samples along the first axis.
         allow_quantized: accept a network that holds quantized operators already, to run or compare it.
         input_shapes: of inputs whose shape the file leaves open: `{"data": (1, 3, 224, 224)}`; None is free.
-        params: the parameters of an MXNet symbol, if they are not called as usual.
+        params: the parameters of an MXNet symbol, or the weights of a Caffe network, if they are not called as usual.
 
     Raises:
         ModelFormatError: no such file, not a model, truncated; for other formats the message names the way in.

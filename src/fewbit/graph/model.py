@@ -265,7 +265,7 @@ def _attr_text(attr: ir.Attr) -> str:
     return repr(attr.value)
 
 
-SOURCE_OP = "mxnet.op"
+SOURCE_OP = "fewbit.source_op"
 """Metadata key: the operator of the layer in the tool that the network came from, if it was not ONNX there."""
 
 

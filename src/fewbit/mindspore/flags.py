@@ -19,7 +19,7 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "MXNET": (".json", ".params"),
     "TFLITE": (".tflite",),
     "CAFFE": (".prototxt", ".caffemodel"),
-    "PYTORCH": (".pt2", ".pt", ".pth"),
+    "PYTORCH": (),
     "TF": (),
     "MINDIR": (),
     "MSLITE": (),
@@ -28,9 +28,8 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
 """fmk → endings of its files; none: never read."""
 
 WAYS_IN = {
-    "TFLITE": "convert it to ONNX with tf2onnx: python -m tf2onnx.convert --tflite FILE --output model.onnx",
-    "CAFFE": "convert it to ONNX with caffe2onnx, or with the converter of the framework that it comes from",
-    "PYTORCH": "export it with torch.onnx.export(module, sample, 'model.onnx')",
+    "PYTORCH": "its files are pickles, which fewbit does not open; build the module in Python and hand it over: "
+    "fewbit.load(module, sample).save('model.onnx')",
     "TF": "convert it to ONNX with tf2onnx: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
     "MINDIR": "export it from MindSpore as ONNX: mindspore.export(net, inputs, file_name='model', file_format='ONNX')",
     "MSLITE": "it is converted already; give the network that it was made from",

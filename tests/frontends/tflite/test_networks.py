@@ -72,7 +72,7 @@ def test_inputs_and_outputs_are_those_of_the_file() -> None:
 def test_layers_are_called_by_what_they_make() -> None:
     model = read(NETS["mobile"])
     conv = next(n for n in model.nodes if n.op_type == "Conv")
-    assert conv.name == "conv_2d2" and conv.metadata_props["mxnet.op"] == "CONV_2D"
+    assert conv.name == "conv_2d2" and conv.metadata_props["fewbit.source_op"] == "CONV_2D"
 
 
 def test_a_free_batch_is_free() -> None:
