@@ -15,11 +15,11 @@ from fewbit.errors import BadSample, NotCalibrated, UnknownName
 
 SPEC = QuantSpec()
 ALL = sorted(OBSERVERS)
-SYMMETRIC = {"kl"}  # if any value is negative
+SYMMETRIC = {"kl", "ncnn-kl", "eq", "aciq"}  # if any value is negative
 
 
 def test_the_words_of_calib_mode_are_registered():
-    assert ALL == ["ema", "entropy", "kl", "mse", "naive", "percentile", "quantile"]
+    assert ALL == ["aciq", "ema", "entropy", "eq", "kl", "mse", "naive", "ncnn-kl", "percentile", "quantile"]
 
 
 def test_unknown_calib_mode_offers_the_nearest():

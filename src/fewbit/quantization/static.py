@@ -31,6 +31,7 @@ from fewbit.core.plan import Plan
 from fewbit.core.runner import Runner
 from fewbit.errors import BadSample, ConfigError, EmptyData
 from fewbit.graph.model import Model, op_name
+from fewbit.quantization import cosine
 from fewbit.quantization.checkpoint import EVERY, Checkpoint
 
 Array = NDArray[Any]
@@ -102,9 +103,11 @@ def calibrate(
         return _with_collector(model, plan, source, open_runner, config, collector, progress)
     runner = open_runner(part_for(model, list(observed)))
     job = _Job(model, plan, observed, runner, config, workers)
+    by_cosine = _FirstSamples() if any(plan.values[n].calib_mode == cosine.WORD for n in observed) else None
     keep = Checkpoint(checkpoint, plan, checkpoint_every, data_key) if checkpoint else None
     start = keep.restore(job.pool[0].observers) if keep else 0
-    batches = job.placed(_limited(source, config.num_calib_batches, start), start)
+    stream = _limited(source, config.num_calib_batches, start)
+    batches = job.placed(stream if by_cosine is None or start else by_cosine.kept_of(stream), start)
     done, samples = start, 0
     for done, samples in job.run(batches, start, keep):
         if progress:
@@ -116,7 +119,27 @@ def calibrate(
         ranges = dict(zip(merged, threads.map(_result, merged.values(), merged), strict=True))
     if keep:
         keep.remove()
-    return plan.with_ranges(ranges)
+    plan = plan.with_ranges(ranges)
+    if by_cosine is None:
+        return plan
+    first = _limited(source, config.num_calib_batches) if start else by_cosine.batches
+    return cosine.search_cosine(model, plan, first, open_runner, part_for)
+
+
+class _FirstSamples:
+    """The batches with the samples that steps are searched on."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+
+    def kept_of(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Pass batches on, and keep the first ones."""
+        samples = 0
+        for batch in batches:
+            if samples < cosine.IMAGES:
+                self.batches.append(batch)
+            samples += len(batch.names)
+            yield batch
 
 
 def _check_collector(collector: object, config: QuantConfig) -> None:
