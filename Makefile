@@ -12,6 +12,10 @@ TEST := .venv-test
 RUN := $(TEST)/bin/python -m
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# what the C++ programs of `fewbit deploy` are built with, in a test; installed where that is allowed
+COMPILER = command -v cmake >/dev/null && command -v g++ >/dev/null || { apt-get update -qq && apt-get install -y -qq cmake g++ make; } \
+    || { echo "the tests need cmake and g++: apt-get install cmake g++ make" >&2; exit 1; }
+
 # an environment of the caller must not leak into ours
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 .DELETE_ON_ERROR:
@@ -57,4 +61,5 @@ $(DEMO)/installed: pyproject.toml constraints.txt
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(TEST)
 	$(TEST)/bin/python $(PIP) --editable '.[dev]'
+	@$(COMPILER)
 	touch $@
