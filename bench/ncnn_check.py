@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from common import RESULTS, table, take_turns, write
 
 import fewbit as fb
 from fewbit.core.metrics import sqnr_db
-from fewbit.engines import open_runner
+from fewbit.engines import engine_version, open_runner
 from fewbit.engines.ncnn.integer import NO_WINOGRAD, is_integer
 from fewbit.engines.ncnn.runtime import load
 from fewbit.engines.ncnn.weights import FUSED
@@ -159,11 +160,17 @@ def text(rows: list[dict[str, Any]]) -> str:
         for word, least in BARS.items()
         if (word == "float") == (r["network"] == "efficientnet_lite0")
     ]
+    versions = f"{engine_version('ncnn')}, pnnx {version('pnnx')}. Other work ran on the machine: times are rough."
     images = ", ".join(dict.fromkeys(f"{r['network']} {r['images']} ({r['labelled']} labelled)" for r in rows))
     notes = [n for r in rows for n in r["notes"]]
     doc = "\n".join((__doc__ or "").splitlines()[4:]).strip()
     return "\n\n".join(
-        [doc, f"Images: {images}.", table(head.split("|"), lines), "\n".join(f"- {b}" for b in (*bars, *notes))]
+        [
+            doc,
+            f"{versions} Images: {images}.",
+            table(head.split("|"), lines),
+            "\n".join(f"- {b}" for b in (*bars, *notes)),
+        ]
     )
 
 

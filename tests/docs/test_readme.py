@@ -1,4 +1,4 @@
-"""What the README shows of simulation and training runs as it stands, on a small data set."""
+"""What the README shows of simulation, training and deploying runs as it stands, on little data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fewbit.cli import main
@@ -20,6 +22,8 @@ README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 SECTION = README.split("## Simulate any width, and retrain\n")[1].split("\n## ")[0]
 COMMANDS, SNIPPET = (m[2] for m in re.finditer(r"```(python)?\n(.*?)```", SECTION, re.S))
 LINES = [shlex.split(line, comments=True)[1:] for line in COMMANDS.splitlines()]
+GRAY = ["--image-to-format", "GRAY"]
+ENGINES = README.split("## In from other formats")[1].split("```")[1]
 SMALL = {"simulate": ["--limit", "60"], "train": ["--epochs", "1", "--float-epochs", "1", "--max-batches", "1"]}
 
 
@@ -60,3 +64,22 @@ def test_a_loop_of_ones_own_ends_in_an_integer_network(folder: Path) -> None:
     exec(compile(SNIPPET, "README.md", "exec"), names)
     assert names["out"].check.equal
     assert (folder / "net-w4a4.onnx").exists()
+
+
+@pytest.mark.filterwarnings("default::fewbit.errors.FewbitWarning")
+def test_from_a_format_to_the_engines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """TFLite in; the folder for a phone; the same integers on every engine."""
+    (folder / "photos").mkdir()
+    with np.load(DEMO_MODEL.parent / "calib.npz") as held:
+        for i, image in enumerate(held["images"][:24]):
+            Image.fromarray(image).save(folder / "photos" / f"{i}.png")
+    shutil.copy(Path(__file__).parents[2] / "examples" / "tflite" / "demo-int8.tflite", folder / "net.tflite")
+    lines = [[*shlex.split(line, comments=True)[1:], *GRAY] for line in ENGINES.strip().splitlines()]
+    quantize, deploy, verify = lines
+    assert [quantize[0], deploy[0], verify[0]] == ["quantize", "deploy", "verify"]
+    assert main([*quantize, "--quiet"]) == 0, capsys.readouterr().err
+    assert main(deploy) == 0, capsys.readouterr().err
+    assert {"model.param", "model.bin", "README.md"} <= {p.name for p in (folder / "phone").iterdir()}
+    assert main(["quantize", "net.onnx", "-o", "net-int8.onnx", "--data", "photos/", *GRAY, "--quiet"]) == 0
+    assert main(verify) == 0, capsys.readouterr().err
+    assert "they part at" in capsys.readouterr().out

@@ -47,6 +47,7 @@ class Loaded:
         self.net = ncnn.Net()
         options = self.net.opt
         options.num_threads = threads
+        options.openmp_blocktime = 0  # idle threads would wait actively, which is slow as soon as others want the cores
         options.use_vulkan_compute = False
         options.use_packing_layout = packing
         options.use_winograd_convolution = winograd
