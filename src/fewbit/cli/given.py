@@ -49,7 +49,9 @@ InputShapes = Annotated[
 ]
 Params = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Weights of an MXNet or Caffe network, if not called as usual.", show_default=False),
+    typer.Option(
+        metavar="FILE", help="Weights of an MXNet or Caffe network, if not called as usual.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
