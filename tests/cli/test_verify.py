@@ -74,6 +74,58 @@ def test_a_wrong_network_is_told(
         def run(self, feeds: object) -> dict[str, np.ndarray]:
             return {k: -v for k, v in self.inner.run(feeds).items()}  # type: ignore[attr-defined]
 
+        def executed(self) -> list[object]:
+            return []
+
     monkeypatch.setitem(ENGINES, "openvino", lambda *a, **k: Wrong(plain(*a, **k)))
     done = cli("verify", net, quantized, "--data", data, "--outputs-only")
     assert done.code == 1 and "! differs !" in done.out
+
+
+def test_a_network_of_other_weights_is_strange(
+    cli: Cli, net: Path, quantized: Path, data: Path, tmp_path: Path
+) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    proto = onnx.load(net)
+    for t in proto.graph.initializer:
+        if t.name in ("w", "v"):
+            t.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(t)[::-1].copy(), t.name))
+    onnx.save(proto, tmp_path / "other.onnx")
+    done = cli("verify", tmp_path / "other.onnx", quantized, "--data", data, "--engines", "onnxruntime")
+    assert done.code == 1 and "! " in done.out and "other weights, or data read otherwise?" in done.out
+
+
+def photos(folder: Path) -> Path:
+    from PIL import Image
+
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_images_are_read_as_they_were_for_calibration(cli: Cli, net: Path, tmp_path: Path) -> None:
+    """What quantize was told is in the network's file, and beside its plan; what is said now comes on top."""
+    where, out = photos(tmp_path / "photos"), tmp_path / "q.onnx"
+    words = ["--normalize-mean", "120,120,120", "--normalize-std", "60,60,60", "--image-to-format", "BGR"]
+    assert cli("quantize", net, "-o", out, "--data", where, *words, "--quiet").code == 0
+
+    def noise(*given: object) -> float:
+        done = cli(*given, "--data", where, "--json")
+        found = json.loads(done.out)
+        return float(found["sides"][0]["float_sqnr"] if "sides" in found else found["sqnr"])
+
+    engine = ["--engines", "onnxruntime"]
+    wanted = noise("verify", net, out, *engine, *words)
+    assert noise("verify", net, out, *engine) == wanted == noise("verify", net, plan_path(out), *engine)
+    assert noise("verify", net, out, *engine, "--image-to-format", "RGB") != wanted
+    assert noise("compare", net, out) == noise("compare", net, out, *words)
+
+
+def test_a_halved_engine_is_noted(cli: Cli, net: Path, quantized: Path, data: Path) -> None:
+    """Float against itself: bfloat16 is no error."""
+    done = cli("verify", net, net, "--data", data)
+    assert done.code == 0 and "nothing is rounded" in done.out

@@ -64,7 +64,8 @@ def test_a_module_and_a_sample(net: Net) -> None:
     assert net.training
     with torch.no_grad():
         assert np.allclose(answers(model, x), net.eval()(x), atol=1e-5)
-    assert [i.name for i in model.inputs] == ["image"] and [o.name for o in model.outputs] == ["output"]
+    assert [str(i) for i in model.inputs] == ["image: float32[batch, 1, 12, 12]"]
+    assert [str(o) for o in model.outputs] == ["output: float32[batch, 10]"]
 
 
 def test_nodes_are_called_like_modules(net: Net) -> None:
@@ -141,7 +142,7 @@ def test_what_is_refused(net: Net, tmp_path: Path) -> None:
         fb.load(scripted(net), SAMPLE)
     with pytest.raises(UsageError, match="model is int; it must be a path"):
         fb.load(3)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="input_shapes: not for networks of PyTorch"):
+    with pytest.raises(UsageError, match=r"input_shapes: not for networks of PyTorch.*dynamic_shapes"):
         fb.load(net, SAMPLE, input_shapes={"image": (1, 1, 12, 12)})
     with pytest.raises(AlreadyQuantized):
         fb.load(fb.torch.prepare(net, SAMPLE), SAMPLE)
@@ -152,9 +153,35 @@ def test_what_is_refused(net: Net, tmp_path: Path) -> None:
         fb.load(tmp_path / "m.onnx", SAMPLE)
 
 
-def test_quantize_asks_for_a_sample(net: Net) -> None:
+def test_other_calls_ask_for_a_sample(net: Net, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="hand a sample"):
         fb.quantize(net, np.zeros((4, 1, 12, 12), np.float32))
+    with pytest.raises(UsageError, match="hand a sample"):
+        fb.deploy(net, "onnxruntime", tmp_path / "out")
+
+
+def test_networks_that_count_their_samples_are_refused() -> None:
+    class Counting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x[i] * (i + 1) for i in range(x.shape[0])])
+
+    class Table(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x * 2, torch.ones(2, 4)
+
+    with pytest.raises(UnsupportedModel, match="counts its samples"):
+        fb.load(Counting(), torch.randn(2, 8))
+    assert [o.shape for o in fb.load(Table(), torch.randn(2, 8)).outputs] == [("batch", 8), (2, 4)]
+
+
+def test_what_numbers_decide_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    class Deciding(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(UnsupportedModel, match=r"torch\.where"):
+        fb.load(Deciding(), torch.ones(2, 3))
+    assert "def forward" not in capfd.readouterr().err
 
 
 class Trap:

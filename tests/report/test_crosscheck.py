@@ -100,7 +100,38 @@ def test_an_engine_that_computes_something_else_is_wrong(x: NDArray[np.float32])
 
 def test_answers_that_are_not_finite_are_wrong(x: NDArray[np.float32]) -> None:
     found = crosscheck(FLOAT, INTEGER, batches(x, 5), Reference, Reference, {"odd": lambda m: Off(m, "y", math.nan)})
-    assert [s.engine for s in found.wrong] == ["odd"] and math.isnan(found.sides[1].sqnr)
+    assert [s.engine for s in found.wrong] == ["odd"] and found.sides[1].sqnr == -math.inf
+
+
+def test_infinity_on_both_sides_is_the_networks_own(x: NDArray[np.float32]) -> None:
+    class Endless(Reference):
+        def run(self, feeds: Feeds) -> dict[str, Any]:
+            found = super().run(feeds)
+            found["y"][0] = -np.inf
+            return found
+
+    found = crosscheck(FLOAT, INTEGER, batches(x, 5), Endless, Endless, {"one": Endless}, layers=False)
+    assert not found.wrong and math.isfinite(found.noise)
+
+
+def test_each_output_has_to_be_right(x: NDArray[np.float32]) -> None:
+    """One output of much noise hides none of another: b is exact in the simulation, and off in the engine."""
+    float_net, integer = (m.with_outputs(["b"]) for m in (FLOAT, model(with_qdq(chain(), {"y": (0.5, 0)}))))
+    found = crosscheck(
+        float_net, integer, batches(x, 5), Reference, Reference, {"odd": lambda m: Off(m, "b", 0.05)}, layers=False
+    )
+    noise = found.sides[0].outputs
+    assert noise["y"] < found.sides[1].outputs["b"] < 40 < noise["b"]
+    assert [s.engine for s in found.wrong] == ["odd"]
+
+
+def test_outputs_without_axes() -> None:
+    from onnx import helper
+
+    nodes = [helper.make_node("ReduceSum", ["x"], ["y"], "sum", keepdims=0)]
+    net = model(build(nodes, [], [("x", ["n", 4])], [("y", [])]))
+    found = crosscheck(net, net, batches(np.ones((4, 4), np.float32), 2), Reference, Reference, {"one": Reference})
+    assert not found.wrong and found.sides[1].agreement is None
 
 
 def test_engines_that_keep_floats_show_floats(x: NDArray[np.float32]) -> None:

@@ -30,7 +30,9 @@ class Block(nn.Module):
         return self.head(F.relu(z + y).mean((2, 3)))
 
 
-@pytest.mark.parametrize(("build", "target"), [(plain, "openvino"), (Block, "openvino"), (Block, "tensorrt")])
+@pytest.mark.parametrize(
+    ("build", "target"), [(plain, "openvino"), (Block, "openvino"), (Block, "tensorrt"), (Block, "ncnn")]
+)
 def test_what_is_exported_is_what_was_simulated(build: Callable[[], nn.Module], target: str) -> None:
     torch.manual_seed(0)
     sample = torch.randn(8, 3, 8, 8)

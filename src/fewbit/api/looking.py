@@ -25,7 +25,8 @@ from fewbit.api.common import (
 from fewbit.api.making import calibrate, emit, make_plan
 from fewbit.api.samples import Remember
 from fewbit.calib import CalibrationCollector
-from fewbit.config import DataConfig, QuantConfig, configure
+from fewbit.config import QuantConfig, configure
+from fewbit.config.data import reading_on_top
 from fewbit.core.plan import Plan, Rescale
 from fewbit.core.runner import Feeds
 from fewbit.core.target import TARGETS
@@ -80,14 +81,14 @@ def compare(
     Where a correction rescaled values, they are compared with the float values rescaled likewise.
 
     Args:
-        model, quantized: float and integer form. data: see `fewbit.data`; words: fields of `DataConfig`.
-        limit: use this many batches. engine, threads: what runs both.
+        model, quantized: float and integer form. data: see `fewbit.data`; words: fields of `DataConfig`, on top of how
+            the integer network was calibrated. limit: use this many batches. engine, threads: what runs both.
 
     Raises:
         PlanError: the integer network's rescales are damaged, or those of another network.
     """
     ours, theirs = as_model(model), as_model(quantized, allow_quantized=True)
-    source, fused = as_source(data, ours, configure(DataConfig, None, **words)), fuse(ours)
+    source, fused = as_source(data, ours, reading_on_top(words, theirs.metadata)), fuse(ours)
     inner = rescaled(fused, rescales_of(theirs))
     return _compare(fused, theirs, source, opener(engine, threads or cores()), inner=inner, limit=limit)
 
@@ -123,8 +124,8 @@ def evaluate(
     """Top-1 and top-5 on labelled data, or mAP where labels are objects; and how a reference network does.
 
     Args:
-        model: float or integer. data: see `fewbit.data`; words: fields of `DataConfig`.
-        reference: usually the float network; adds agreement and paired flips, or its mAP.
+        model: float or integer. data: see `fewbit.data`; words: fields of `DataConfig`, on top of how an integer
+            network was calibrated. reference: usually the float network; adds agreement and paired flips, or its mAP.
         engine, threads: what runs them.
         output: name of the class scores (default: the first matrix), or of the detections.
         num_skipped_batches: leave out that many at the start. num_inference_batches: use at most that many.
@@ -132,8 +133,10 @@ def evaluate(
     """
     given = as_model(model, allow_quantized=True)
     open_ = opener(engine, threads or cores())
-    other = open_(as_model(reference, allow_quantized=True)) if reference is not None else None
-    batches = iter(as_source(data, given, configure(DataConfig, None, **words)))
+    whole = as_model(reference, allow_quantized=True) if reference is not None else None
+    other = open_(whole) if whole is not None else None
+    known = [m.metadata for m in (given, whole) if m is not None]
+    batches = iter(as_source(data, given, reading_on_top(words, *known)))
     first = next(batches, None)
     count = evaluate_detector if metric_of(first, metric) == "map" else _evaluate
     return count(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from fewbit.api.common import Data, Source, as_model, as_source, cores, opener
 from fewbit.api.making import apply
-from fewbit.config import DataConfig, configure
+from fewbit.config.data import reading_on_top
 from fewbit.core.plan import Plan
 from fewbit.engines import ENGINES
 from fewbit.errors import ModelError, UsageError, one_of
@@ -38,7 +38,8 @@ def verify(
 
     Args:
         model: the float network. plan: its plan with ranges or the file of it (`.json`), or the integer network.
-        data: see `fewbit.data`; words: fields of `DataConfig`. limit: use this many batches.
+        data: see `fewbit.data`; words: fields of `DataConfig`, on top of how the integer network was calibrated.
+        limit: use this many batches.
         engines: their names; default: all that are installed and take this network. threads: that each may use.
         layers: False compares the outputs only.
 
@@ -53,7 +54,7 @@ def verify(
     if not chosen:
         raise UsageError(f"engines is empty; name some of {', '.join(ENGINES)}")
     tail = ranked(ours)
-    source = as_source(data, ours, configure(DataConfig, None, **words))
+    source = as_source(data, ours, reading_on_top(words, whole.metadata, _beside(plan)))
     count = threads or cores()
     missing = [] if engines is not None else [name for name in chosen if find_spec(name) is None]
     found = crosscheck(
@@ -69,6 +70,15 @@ def _integer(model: Model, plan: Plan | Source) -> Model:
     if isinstance(plan, Plan) or (not isinstance(plan, Model) and Path(plan).suffix.lower() == ".json"):
         return apply(fuse(model), plan if isinstance(plan, Plan) else Path(plan))
     return as_model(plan, allow_quantized=True)
+
+
+def _beside(plan: Plan | Source) -> Mapping[str, str]:
+    """Metadata of the integer network that a plan's file was saved with, `net.plan.json` beside `net.onnx`."""
+    if isinstance(plan, (Plan, Model)):
+        return {}
+    file = Path(plan)
+    network = file.with_name(file.name.removesuffix(".plan.json") + ".onnx")
+    return as_model(network, allow_quantized=True).metadata if network != file and network.is_file() else {}
 
 
 def _check_together(model: Model, whole: Model) -> None:

@@ -91,7 +91,7 @@ def run(
     if words and data is None:
         raise UsageError(f"{flag(next(iter(words)))} says how data is read; give it with --data PATH")
     asked = data_words(config, words)
-    del asked["batch_size"]  # --batch-sizes says it
+    asked.pop("batch_size", None)  # --batch-sizes says it
     shapes = read_shapes(input_shapes)
     given = api.load(model, allow_quantized=True, input_shapes=shapes)
     other = api.load(against, allow_quantized=True, input_shapes=shapes) if against is not None else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,8 +75,11 @@ def both_configs(config: Path | None, words: Mapping[str, Any]) -> tuple[Any, An
 
 
 def data_words(config: Path | None, words: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of data, from the file and the flags on top, as keywords."""
-    return asdict(both_configs(config, words)[1])
+    """The settings of data that the file or the flags say, as keywords."""
+    from fewbit.config.data import said_words
+
+    both_configs(config, words)
+    return {**(said_words(both_configs(config, {})[1]) if config is not None else {}), **words}
 
 
 def batch_count(source: Any, limit: int | None) -> int | None:

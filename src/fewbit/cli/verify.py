@@ -46,7 +46,8 @@ def run(
     """Run one integer network on several engines and compare them.
 
     Shows how far each engine is from the network's own arithmetic, and for two engines the first layer at which they
-    part. Exit status 1 if an engine is clearly further from the float network than that arithmetic is.
+    part. Exit status 1 if an engine is clearly further from the float network than that arithmetic is, or if that is
+    far off itself.
     """
     from fewbit import api
 
@@ -64,5 +65,5 @@ def run(
     if save is not None:
         found.save(save)
     answer(found.text, found.to_json, json=json)
-    if found.wrong:
+    if found.wrong or found.strange:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from fewbit.config.fields import configure, default_of, is_number, plain, say, settle, whole, word
 from fewbit.errors import ConfigError
@@ -82,6 +83,22 @@ def reading_info(config: DataConfig) -> dict[str, str]:
     about = [f for f in fields(config) if f.name.startswith(ABOUT_IMAGES)]
     said = {f.name: plain(getattr(config, f.name)) for f in about if getattr(config, f.name) != default_of(f)}
     return {READING: json.dumps(said, sort_keys=True)} if said else {}
+
+
+def said_words(config: DataConfig) -> dict[str, Any]:
+    """The settings that differ from their defaults."""
+    words = {f.name: (getattr(config, f.name), default_of(f)) for f in fields(config)}
+    return {name: value for name, (value, default) in words.items() if value != default}
+
+
+def reading_on_top(words: Mapping[str, Any], *metadata: Mapping[str, str]) -> DataConfig:
+    """What the first quantized network that remembers it was calibrated with, and on top of that what is said now.
+
+    Args:
+        words: fields of `DataConfig`. metadata: of networks.
+    """
+    known = next((m for m in metadata if READING in m), {})
+    return configure(DataConfig, reading_of(known), **words)
 
 
 def reading_of(metadata: Mapping[str, str]) -> DataConfig:

@@ -12,12 +12,18 @@ called like their nodes; inputs and outputs keep their names.
 from __future__ import annotations
 
 import ast
+import re
 
 import onnx
 import onnx_ir as ir
 
 from fewbit.graph.files import from_proto
 from fewbit.graph.model import Model, free_name
+
+FREE = re.compile(r"\bs\d+\b")
+"""What the exporter calls an axis that has no name, as `s77` or `2*s77`."""
+
+BATCH = "batch"
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 WEIGHTS = (".weight", ".weight_v", ".in_proj_weight")
@@ -41,6 +47,22 @@ def named_by_modules(proto: onnx.ModelProto) -> Model:
             if out.name and not out.is_graph_output():
                 out.name = free_name(node.name if i == 0 else f"{node.name}:{i}", taken)
     return from_proto(ir.serde.serialize_model(irm))
+
+
+def with_batch(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Call the free first axis of the inputs `batch`, where the exporter had no name for it; in place.
+
+    s77, 3, 32, 32   →   batch, 3, 32, 32
+    """
+    graph = proto.graph
+    first = [v.type.tensor_type.shape.dim[0].dim_param for v in graph.input if v.type.tensor_type.shape.dim]
+    name = next((n for n in first if FREE.fullmatch(n)), None)
+    sizes = [d for v in (*graph.input, *graph.output, *graph.value_info) for d in v.type.tensor_type.shape.dim]
+    if name is not None and all(d.dim_param != BATCH for d in sizes):
+        for d in sizes:
+            if d.dim_param:
+                d.dim_param = re.sub(rf"\b{name}\b", BATCH, d.dim_param)
+    return proto
 
 
 def _module(node: ir.Node) -> str:

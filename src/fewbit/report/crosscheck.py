@@ -91,11 +91,14 @@ def crosscheck(
     if first is None:
         raise EmptyData("the data holds no batch; there is nothing to compare")
     names = list(opened)
+    notes = [f"{n} computes float layers in bfloat16" for n, r in opened.items() if _halved(r)]
     del opened, plain
-    notes, meters = [], dict[tuple[str, str, str], _Steps]()
+    meters = dict[tuple[str, str, str], _Steps]()
     seen = rounded_values(quant_model) if layers and len(names) > 1 else []
     if layers and not seen:
-        notes.append("nothing is rounded with fixed scales: only the outputs are compared")
+        linear = any(n.op_type.startswith("QLinear") for n in quant_model.nodes)
+        why = "integers are inside of QLinear operators" if linear else "nothing is rounded with fixed scales"
+        notes.append(f"{why}: only the outputs are compared")
     if seen:
         opens = {n: simulation if n == SIMULATION else engines[n] for n in names}
         _layers(quant_model, seen, opens, batches, first, limit, meters, refused)
@@ -115,6 +118,11 @@ def _opened(model: Model, opens: Mapping[str, Open]) -> tuple[dict[str, Runner],
                 raise
             refused[name] = str(e)
     return opened, refused
+
+
+def _halved(runner: Runner) -> bool:
+    """Whether an engine took it upon itself to compute in bfloat16."""
+    return any("bf16" in e.types.split() for e in runner.executed())
 
 
 @dataclass
@@ -204,26 +212,29 @@ class _Ends:
     def update(self, found: Mapping[str, Mapping[str, Array]]) -> None:
         """Take in what each side answers to one batch."""
         self.batches += 1
-        self.samples += len(next(iter(found[FLOAT].values())))
+        self.samples += max((len(x) for x in found[FLOAT].values() if x.ndim), default=1)
         scores = next((n for n in self.names if class_like(found[FLOAT][n])), None)
         self.named += len(found[FLOAT][scores]) if scores else 0
         for a, b in combinations(found, 2):
             for name in self.names:
                 x, y = found[a][name], found[b][name]
                 sums = self.sums.setdefault((name, a, b), ErrorSums())
-                if x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
-                    sums.ee = math.inf
+                known = np.isfinite(x) & np.isfinite(y) if x.shape == y.shape else None
+                if known is None or not np.array_equal(x[~known], y[~known], equal_nan=x.dtype.kind == "f"):
+                    sums.ee = math.inf  # what is infinite or NaN on both sides is the network's own
                     continue
-                sums.update(x, y)
+                sums.update(x[known], y[known])
                 if name == scores:
                     self.same[a, b] = self.same.get((a, b), 0) + int((x.argmax(1) == y.argmax(1)).sum())
 
+    def of(self, name: str, a: str, b: str) -> float:
+        """SQNR of an output in dB; −inf if only one side answers with NaN, or the shapes differ."""
+        sums = self.sums.get((name, a, b)) or self.sums[name, b, a]
+        return sums.sqnr_db if math.isfinite(sums.ee) else -math.inf
+
     def sqnr(self, a: str, b: str) -> float:
-        """Of the worst output, dB; nan if one side answers with NaN or other shapes, or was not run."""
-        found = [self.sums.get((n, a, b)) or self.sums.get((n, b, a)) for n in self.names]
-        if any(s is None or not math.isfinite(s.ee) for s in found):
-            return math.nan
-        return min((s.sqnr_db for s in found if s is not None), default=math.inf)
+        """Of the worst output, dB."""
+        return min((self.of(n, a, b) for n in self.names), default=math.inf)
 
     def agreement(self, a: str, b: str) -> float | None:
         """Share of samples with the same class; None without classes."""
@@ -232,11 +243,11 @@ class _Ends:
 
     def side(self, name: str, note: str) -> Side:
         """One engine beside the simulation and the float network."""
-        ran = any(name in key[1:] for key in self.sums)
-        if not ran:
-            return Side(name, math.nan, None, math.nan, None, False, note)
+        if not any(name in key[1:] for key in self.sums):
+            return Side(name, math.nan, None, math.nan, None, {}, False, note)
         own = (math.inf, 1.0) if name == SIMULATION else (self.sqnr(SIMULATION, name), self.agreement(SIMULATION, name))
-        return Side(name, *own, self.sqnr(FLOAT, name), self.agreement(FLOAT, name), True, note)
+        outputs = {n: self.of(n, FLOAT, name) for n in self.names}
+        return Side(name, *own, self.sqnr(FLOAT, name), self.agreement(FLOAT, name), outputs, True, note)
 
 
 def _two(a: str, b: str, ends: _Ends, seen: Sequence[Rounded], meters: Mapping[tuple[str, str, str], _Steps]) -> Two:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from fewbit.core.writing import writing
 SLACK = 3.0
 """dB: twice the noise. Two engines that round alike, but not the same numbers up, differ by that much."""
 
-ENOUGH = 60.0
-"""dB against the float network that is never wrong: float arithmetic itself differs."""
+ENOUGH = 40.0
+"""dB against the float network that is never wrong: an engine that computes float layers in bfloat16 has some 45."""
+
+STRANGE_DB, STRANGE_SHARE = 8.0, 0.5
+"""dB and share of samples with the same class, below which the integer network is hardly the float one."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Side:
         engine: its name, or "simulation".
         sqnr, agreement: against the simulation: dB of the worst output, share of samples with the same class.
         float_sqnr, float_agreement: against the float network.
+        outputs: dB of each output to the float network.
         ran: it answered. note: why it did not, or what could not be seen; else empty.
     """
 
@@ -35,6 +39,7 @@ class Side:
     agreement: float | None
     float_sqnr: float
     float_agreement: float | None
+    outputs: Mapping[str, float] = field(default_factory=dict)
     ran: bool = True
     note: str = ""
 
@@ -104,8 +109,19 @@ class Crosscheck:
         return self.sides[0].float_sqnr
 
     def right(self, side: Side) -> bool:
-        """Whether an engine answers as well as was promised: `SLACK` dB more noise at most, or hardly any."""
-        return side.float_sqnr >= min(self.noise - SLACK, ENOUGH)
+        """Whether each output is as good as the simulation promises: `SLACK` dB more noise at most, or hardly any."""
+        promised = self.sides[0].outputs
+        return side.ran and all(db >= min(promised[name] - SLACK, ENOUGH) for name, db in side.outputs.items())
+
+    @property
+    def strange(self) -> str:
+        """Why the integer network itself is hardly the float one, whatever runs it; empty if it is."""
+        side = self.sides[0]
+        classes = side.float_agreement
+        if side.float_sqnr >= STRANGE_DB and (classes is None or classes >= STRANGE_SHARE):
+            return ""
+        same = f", {percent(classes, 2)} of samples with the same class" if classes is not None else ""
+        return f"{number(side.float_sqnr)} dB to the float network{same}: other weights, or data read otherwise?"
 
     @property
     def wrong(self) -> tuple[Side, ...]:
@@ -132,6 +148,8 @@ class Crosscheck:
             ]
             parts += ["part: differences of more than one rounding (mean square over 1/12 step)"]
         told = [f"{s.engine}: {s.note}" for s in self.sides if s.note]
+        if self.strange:
+            parts += ["", f"! {self.strange} !"]
         return "\n".join([*parts, *(f"note: {t}" for t in (*told, *self.notes))])
 
     def to_json(self) -> dict[str, Any]:
@@ -139,7 +157,7 @@ class Crosscheck:
         found = dict(plain(self))
         for two, t in zip(found["twos"], self.twos, strict=True):
             two["first"], two["parted"] = (v.name if v is not None else None for v in (t.first, t.parted))
-        return {"wrong": [s.engine for s in self.wrong], **found}
+        return {"wrong": [s.engine for s in self.wrong], "strange": self.strange, **found}
 
     def save(self, folder: str | Path) -> None:
         """Write `engines.json` and `values.csv` (one row a value and two engines) into a folder, both or neither."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fewbit.errors import FewbitError, UnsupportedModel, UsageError
 from fewbit.graph.marks import Marked, marked
 from fewbit.graph.model import Model
-from fewbit.graph.scopes import named_by_modules
+from fewbit.graph.scopes import named_by_modules, with_batch
 from fewbit.torch.reads import in_mode
 from fewbit.torch.tree import reason
 
@@ -91,26 +91,55 @@ def program_to_onnx(program: torch.export.ExportedProgram) -> Model:
     with _told("the program"), _quiet():
         made = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
     assert made is not None
-    return named_by_modules(made.model_proto)
+    return named_by_modules(with_batch(made.model_proto))
 
 
 def _exported(net: nn.Module, sample: Sequence[Any], names: Sequence[str] = ()) -> Any:
     """What PyTorch's exporter makes of a network."""
-    with _told(type(net).__name__):
-        with in_mode(net, False):
-            several = tuple(_several(x) for x in sample)
-            leaves = torch.utils._pytree.tree_leaves(_tried(net, several))
-            names = list(names) or _arguments(net, len(several))
-            outputs = _named(sum(isinstance(x, Tensor) for x in leaves), names)
-            whole = net if all(isinstance(x, Tensor) for x in leaves) else _Tensors(net).eval()
-            shapes = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in several)
-            with _quiet():
-                program = torch.onnx.export(
-                    whole, several, dynamo=True, opset_version=OPSET, dynamic_shapes=_dynamic(whole, shapes),
-                    output_names=outputs, input_names=names, verbose=False, keep_initializers_as_inputs=False,
-                )  # fmt: skip
+    with _told(type(net).__name__), in_mode(net, False):
+        several = tuple(_several(x) for x in sample)
+        leaves = torch.utils._pytree.tree_leaves(_tried(net, several))
+        names = list(names) or _arguments(net, len(several))
+        outputs = _named(sum(isinstance(x, Tensor) for x in leaves), names)
+        whole = net if all(isinstance(x, Tensor) for x in leaves) else _Tensors(net).eval()
+        shapes = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None for x in several)
+        with _quiet():
+            program = torch.onnx.export(
+                whole, several, dynamo=True, opset_version=OPSET, dynamic_shapes=_dynamic(whole, shapes),
+                output_names=outputs, input_names=names, verbose=False, keep_initializers_as_inputs=False,
+            )  # fmt: skip
         assert program is not None
-        return program.model_proto
+        proto = with_batch(program.model_proto)
+        _check_batch(net, several, [x for x in leaves if isinstance(x, Tensor)], proto)
+        return proto
+
+
+def _check_batch(net: nn.Module, several: Sequence[Any], leaves: Sequence[Tensor], proto: Any) -> None:
+    """Raise if the number of samples has been written into the graph, though the network takes any.
+
+    Python code that counts samples (`for i in range(x.shape[0])`) is unrolled by the exporter without a word.
+
+    Args:
+        several: what the network was exported on. leaves: what it answered to that.
+    """
+    fixed = [
+        i for i, (x, out) in enumerate(zip(leaves, proto.graph.output, strict=False))
+        if x.ndim and (dims := out.type.tensor_type.shape.dim) and dims[0].dim_value == len(x)
+    ]  # fmt: skip
+    if not fixed:
+        return
+    more = tuple(torch.cat([x, x[:1]]) if isinstance(x, Tensor) and x.ndim else x for x in several)
+    try:
+        with torch.no_grad():
+            again = [x for x in torch.utils._pytree.tree_leaves(net(*more)) if isinstance(x, Tensor)]
+    except Exception:  # it takes so many and no others: what was exported is right
+        return
+    for i in fixed:
+        if i < len(again) and len(again[i]) > len(leaves[i]):
+            raise UnsupportedModel(
+                f"{type(net).__name__} counts its samples in Python, so that what is exported would always be for "
+                f"{len(leaves[i])} of them; compute on whole tensors instead"
+            )
 
 
 @contextlib.contextmanager
@@ -169,16 +198,23 @@ def _innermost(e: BaseException) -> str:
     while (cause := e.__cause__ or e.__context__) is not None:
         found = re.search(r"target=torch\.ops\.([\w.]+)", str(e))
         operator, e = f"{found[1]}: " if found else operator, cause
-    return operator + reason(e)
+    told = operator + reason(e)
+    if "data-dependent" in told:
+        told += "; what numbers decide (if, while, .item()) has no place in a graph: use torch.where, or torch.cond"
+    return told
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to ourselves what the exporter prints and warns of when all goes well."""
+    """Keep to ourselves what the exporter prints and warns of; what goes wrong is in its exception."""
     log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

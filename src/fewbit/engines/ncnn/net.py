@@ -5,6 +5,7 @@ Q/DQ network → strip → float network → pnnx → ncnn layers → matched �
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.core.tables import listed
 from fewbit.engines.base import open_runner, random_feeds
 from fewbit.engines.ncnn.integer import integer_layer, requantized
 from fewbit.engines.ncnn.match import CLOSE, Wanted, apart, blobs_of, candidates, matches
 from fewbit.engines.ncnn.param import Layer, inputs_of
 from fewbit.engines.ncnn.pnnx import TIMEOUT, converted
-from fewbit.engines.ncnn.runtime import load
+from fewbit.engines.ncnn.runtime import load, unknown_types
 from fewbit.engines.ncnn.weights import Weights
 from fewbit.errors import EngineError
 from fewbit.graph.fuse import fuse
@@ -26,6 +28,9 @@ from fewbit.graph.strip import IntegerLayer, Stripped, has_integers, strip
 
 Node = Any
 Array = NDArray[Any]
+
+SUCH = {4: 224}
+"""Axes of an input → what stands for free sizes in an example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +68,14 @@ def to_ncnn(
 
     Raises:
         EngineMissing: ncnn or pnnx is not installed.
-        EngineError: pnnx cannot convert the network, or what it made computes something else; or the network was
-            quantized for another engine.
+        EngineError: pnnx cannot convert the network, or what it made computes something else, or has layers that ncnn
+            has not; or the network was quantized for another engine.
     """
     given = strip(model, "ncnn") if has_integers(model) else Stripped(fuse(model))
     feeds = _feeds(given.model, sample)
     shapes = [feeds[i.name].shape for i in given.model.inputs]
     layers, weights = converted(given.model, shapes, timeout)
+    _check_types(given.model, layers)
     inputs = dict(zip((i.name for i in given.model.inputs), inputs_of(layers), strict=False))
     outputs = {o.name: f"out{i}" for i, o in enumerate(given.model.outputs)}
     _check_ends(given.model, inputs, outputs, layers)
@@ -106,22 +112,43 @@ def to_ncnn(
 
 def _feeds(model: Model, sample: Mapping[str, Array] | None) -> dict[str, Array]:
     """One sample: what was given, or random numbers."""
-    first = {i.shape[0] for i in model.inputs if i.shape and isinstance(i.shape[0], str)}
-    for info in model.inputs:
-        if not info.shape or (isinstance(info.shape[0], int) and info.shape[0] != 1):
-            raise EngineError(f"input {info}: ncnn has no batches; the first axis must be free, or have length 1")
-        free = [d for d in info.shape[1:] if not isinstance(d, int) and d not in first]
-        if sample is None and free:
-            raise EngineError(
-                f"input {info} has sizes that are free, and ncnn networks are made for fixed ones here; fix them when "
-                "the network is loaded: input_shapes, or --input-shapes data:1,3,224,224"
-            )
+    check_sizes(model, told=sample is not None)
     if sample is None:
         return {k: np.asarray(x) for k, x in random_feeds(model).items()}
     lack = [i.name for i in model.inputs if i.name not in sample]
     if lack:
         raise EngineError(f"there is no array for input {lack[0]!r}; given: {', '.join(sample)}")
     return {i.name: np.ascontiguousarray(sample[i.name][:1]) for i in model.inputs}
+
+
+def check_sizes(model: Model, told: bool = False) -> None:
+    """Raise EngineError for batches, and for sizes that are free; told: a sample tells those."""
+    first = {i.shape[0] for i in model.inputs if i.shape and isinstance(i.shape[0], str)}
+    for info in model.inputs:
+        if not info.shape or (isinstance(info.shape[0], int) and info.shape[0] != 1):
+            raise EngineError(f"input {info}: ncnn has no batches; the first axis must be free, or have length 1")
+        free = [d for d in info.shape[1:] if not isinstance(d, int) and d not in first]
+        if free and not told:
+            such = [1, *(d if isinstance(d, int) else SUCH.get(len(info.shape), 128) for d in info.shape[1:])]
+            raise EngineError(
+                f"input {info} has sizes that are free, and ncnn networks are made for fixed ones here; fix them, such "
+                f"as with input_shapes={{{info.name!r}: {tuple(such)}}} or "
+                f"--input-shapes {info.name}:{','.join(map(str, such))}"
+            )
+
+
+def _check_types(model: Model, layers: list[Layer]) -> None:
+    """Raise EngineError if pnnx left layers that ncnn has not; those of the network are called alike."""
+    told = []
+    for kind in unknown_types(layers):
+        word = re.split("[.:]", kind)[-1].replace("_", "").lower()
+        names = [repr(str(n.name)) for n in model.nodes if n.op_type.lower() == word]
+        told.append(kind + (f" ({listed(names)})" if names else ""))
+    if told:
+        raise EngineError(
+            f"ncnn has no layer {'; '.join(told)}; take what needs it out of the network, or take another target: "
+            "onnxruntime, openvino"
+        )
 
 
 def _check_ends(model: Model, inputs: Mapping[str, str], outputs: Mapping[str, str], layers: list[Layer]) -> None:

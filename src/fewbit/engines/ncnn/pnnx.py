@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from fewbit.graph.model import Model
 TIMEOUT = 600.0
 KINDS = {"float32": "f32", "float64": "f64", "float16": "f16", "int32": "i32", "int64": "i64", "int8": "i8",
          "uint8": "u8", "int16": "i16", "bool": "bool"}  # fmt: skip
+COLOUR = r"\x1b\[[0-9;]*m"
+"""What colours text on a screen."""
+
 TALK = 4
 """Lines of the program's last words that go into a message."""
 
@@ -72,7 +76,8 @@ def _run(command: list[str], folder: str, timeout: float) -> str:
         raise EngineError(f"pnnx was not done with the network after {timeout:.0f} seconds") from None
     except OSError as e:
         raise EngineError(f"pnnx cannot be run: {e}") from e
-    lines = [x.strip() for x in (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace").splitlines()]
+    said = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+    lines = [x.strip() for x in re.sub(COLOUR, "", said).splitlines()]
     words = "; ".join([x for x in lines if x and "cpuid" not in x][-TALK:])
     if done.returncode:
         raise EngineError(f"pnnx failed on the network (exit code {done.returncode}): {words}")

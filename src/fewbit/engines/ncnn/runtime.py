@@ -39,12 +39,8 @@ class Loaded:
         packing: bool = True,
         winograd: bool = True,
     ) -> None:
-        try:
-            import ncnn
-        except ImportError:
-            raise EngineMissing("ncnn", "ncnn") from None
-        self._ncnn = ncnn
-        self.net = ncnn.Net()
+        self._ncnn = _runtime()
+        self.net = self._ncnn.Net()
         options = self.net.opt
         options.num_threads = threads
         options.openmp_blocktime = 0  # idle threads would wait actively, which is slow as soon as others want the cores
@@ -55,7 +51,7 @@ class Loaded:
             for word in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage", "bf16_packed"):
                 setattr(options, f"use_{word}", False)
         if self.net.load_param(str(param)) or self.net.load_model(str(data)):
-            raise EngineError(f"ncnn cannot load {param.name} and {data.name}: a layer that it does not know")
+            raise EngineError(f"ncnn cannot load {param.name} and {data.name}")
 
     def run(self, feeds: Mapping[str, Array], blobs: Iterable[str], keep: bool = False) -> dict[str, Array]:
         """Blobs by name, of one sample.
@@ -89,12 +85,16 @@ class Loaded:
         return found
 
     def _feed(self, extractor: Any, feeds: Mapping[str, Array]) -> list[Any]:
-        """Set the inputs; the runtime reads the arrays that are returned while it runs."""
+        """Set the inputs; the runtime reads the arrays that are returned while it runs.
+
+        Copies: a Mat over NumPy's memory has no count of its readers, which layers that compute in place ask for, and
+        its channels do not begin where the runtime's own do.
+        """
         held = []
         for name, x in feeds.items():
             kind = np.int32 if x.dtype.kind in "iub" else np.float32
             array = np.ascontiguousarray(x, kind)
-            mat = self._ncnn.Mat(array)
+            mat = self._ncnn.Mat(array).clone()
             held += [array, mat]
             if extractor.input(name, mat):
                 raise EngineError(f"ncnn takes no input {name!r} of shape {list(np.shape(x))}")
@@ -105,6 +105,20 @@ class Loaded:
         if code or mat.empty():
             raise EngineError(f"ncnn failed on blob {name!r} (code {code})")
         return mat
+
+
+def unknown_types(layers: Iterable[Layer]) -> list[str]:
+    """Types of layers that this runtime does not have."""
+    ncnn = _runtime()
+    return [kind for kind in dict.fromkeys(x.type for x in layers) if ncnn.layer_to_index(kind) < 0]
+
+
+def _runtime() -> Any:
+    try:
+        import ncnn
+    except ImportError:
+        raise EngineMissing("ncnn", "ncnn") from None
+    return ncnn
 
 
 def load(layers: Sequence[Layer], weights: Weights, threads: int = 1, *, half: bool = False, **options: bool) -> Loaded:
