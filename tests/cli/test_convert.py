@@ -86,7 +86,7 @@ def test_notes_are_told(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (["net", "-o", "out.pb"], "the output out.pb must end in .onnx"),
         (["net"], "there is no output; give one with -o FILE"),
-        (["none", "-o", "a.onnx"], "none: the ending '' says nothing to fewbit"),
+        (["none", "-o", "a.onnx"], "there is no file none, and no none-symbol.json"),
         (["net", "-o", "x/a.onnx"], "there is no folder x"),
         (["net", "-o", "a.onnx", "--input-shapes", "dat:1,3,8,8"], "unknown input 'dat'; did you mean 'data'?"),
         (["net", "-o", "a.onnx", "--input-shapes", "data:1,4,8,8"], "its weight has shape (32, 3, 3, 3)"),

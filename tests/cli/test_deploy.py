@@ -66,3 +66,9 @@ def test_every_option_of_every_target_has_its_flag(cli: Cli) -> None:
         assert target in text
         for name, option in deployer.options.items():
             assert f"--{name.replace('_', '-')}" in text and f"{target}: {option.help.split()[0]}" in text
+
+
+def test_sizes_that_the_network_leaves_free_are_said(cli: Cli, net: Path, data: Path, tmp_path: Path) -> None:
+    words = ["--target", "onnxruntime", "-o", tmp_path / "out", "--data", data, "--quiet"]
+    refused = cli("deploy", net, *words, "--input-shapes", "picture:0,3,6,6")
+    assert refused.code and "unknown input 'picture'" in refused.err

@@ -306,8 +306,13 @@ def test_files_that_are_no_plan_are_refused(tmp_path, content, says):
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(PlanError, match=r"there is no file .*none\.json"):
         Plan.load(tmp_path / "none.json")
-    with pytest.raises(PlanError, match="cannot read"):
+    with pytest.raises(PlanError, match="is a folder; the file of a plan is needed"):
         Plan.load(tmp_path)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(PlanError, match=r"is a folder; give .*plan\.json"):
+        Plan.load(tmp_path)
+    with pytest.raises(PlanError, match="cannot read"):
+        Plan.load(tmp_path / "plan.json" / "inner.json")
 
 
 def test_a_number_of_thousands_of_digits_is_no_plan(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,5 +75,6 @@ def test_an_unknown_target_offers_the_nearest() -> None:
 def test_a_deployment_in_words(tmp_path: Any) -> None:
     done = Deployment("demo", tmp_path, {"a.bin": 2000, "in/x": 5, "in/y": 7}, ("all right",), ("mind the gap",))
     assert "\na.bin          2.00 kB\nin/ (2 files)     12 B\n" in done.text()
+    assert replace(done, result="1 of 5 layers integer").text().splitlines()[-3] == "quantized: 1 of 5 layers integer"
     assert done.text().endswith("checked: all right\nnote: mind the gap")
     assert json.loads(json.dumps(done.to_json()))["files"] == {"a.bin": 2000, "in/x": 5, "in/y": 7}

@@ -76,6 +76,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "type": (np.zeros((1, 1, 28, 28)), "holds f8[1, 1, 28, 28]"),
     "order": (np.asfortranarray(np.zeros((2, 1, 28, 28), np.float32)), "is in Fortran order"),
     "complex": (np.zeros((1, 1, 28, 28), np.complex64), "which this program cannot read"),
+    "objects": (np.array([{}]), "holds Python objects; save numbers"),
     "big-endian": (np.zeros((1, 1, 28, 28), ">f4"), "which this program cannot read"),
     "cut": (b"\x93NUMPY\x01\x00\xff\xffabc", "is cut short"),
     "text": (b"no array at all", "is not an .npy file"),
@@ -101,10 +102,19 @@ def test_what_it_cannot_take_is_told(built: Path, tmp_path: Path, name: str) -> 
         (["small.onnx"], "usage: run [--threads N]"),
         (["--fast", "yes", "small.onnx", "x.npy"], "unknown word --fast"),
         (["small.onnx", "missing.npy"], "cannot read missing.npy"),
-        (["small.onnx", "a.npy", "b.npy"], "the network has 1 inputs, and 2 files are given"),
+        (["small.onnx", "a.npy", "b.npy"], "the network has 1 input, and 2 files are given"),
+        (["--threads", "abc", "small.onnx", "x.npy"], "--threads is abc; it must be a whole number of at least 0"),
+        (["--threads", "-1", "small.onnx", "x.npy"], "--threads is -1; it must be a whole number of at least 0"),
+        (["--repeat", "0", "small.onnx", "x.npy"], "--repeat is 0; it must be a whole number of at least 1"),
+        (["--out", "gone", "small.onnx", "x.npy"], "cannot write to gone: there is no such folder; make it first"),
         (["small.onnx", "README.md"], "bytes; the input takes f4[?, 1, 28, 28]"),
     ],
 )
 def test_wrong_words_are_told(built: Path, words: list[str], says: str) -> None:
     done = sh(built / "build/run", *words, cwd=built)
     assert done.returncode == 1 and says in done.stderr
+
+
+def test_help_is_no_error(built: Path) -> None:
+    done = sh(built / "build/run", "--help", cwd=built)
+    assert done.returncode == 0 and done.stdout.startswith("usage: run [--threads N]") and not done.stderr

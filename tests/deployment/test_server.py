@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from PIL import Image
 import fewbit as fb
 from fewbit.core.writing_folder import check_folder
 from fewbit.data.demo import demo_test
+from fewbit.deployment.replaced import replaced
 from fewbit.errors import FewbitWarning, UsageError, VerificationError
 from tests.models import info, load, node, proto, weight
 
 ENGINES = ("onnxruntime", "openvino")
 WHOLE = {
     "README.md", "cpp/CMakeLists.txt", "cpp/main.cpp", "cpp/network.hpp", "cpp/tensor.hpp", "model.onnx",
-    "network.json", "network.py", "plan.json", "preprocess.py", "run.py", "verify.py",
+    "network.json", "network.py", "plan.json", "feeds.py", "preprocess.py", "run.py", "verify.py",
     *(f"inputs/{i}/image.npy" for i in range(4)), *(f"expected/{i}/logits.npy" for i in range(4)),
 }  # fmt: skip
 
@@ -50,7 +52,7 @@ def test_the_folder_is_complete_and_tells_all(folders: dict[str, Path], engine: 
         f"pip install numpy pillow {engine}",
         "8-bit GRAY, 0 … 255; resized to 28x28 (width x height, linear); (x - [73]) / [90]; axes NCHW, float32",
         "cmake -S cpp -B build", "build/run --threads 1 --out out model.onnx inputs/0/image.npy", "python verify.py",
-        "4 samples of the data", "ok logits: 0 (at most 0.05)",
+        "4 samples of the data", "ok logits: 0 (at most 0.05)", "\n\n28 of 28 layers integer.\n\n",
     ):  # fmt: skip
         assert words in readme, words
     assert "None" not in readme and "{" not in readme
@@ -100,7 +102,7 @@ def answer(model: Path, data: Path, **words: Any) -> Any:
     ("words", "says"),
     [
         (["missing.npy"], "there is no file missing.npy"),
-        (["a.npy", "b.npy"], "the network has 1 inputs: image; 2 files are given"),
+        (["a.npy", "b.npy"], "the network has 1 input: image; 2 files are given"),
     ],
 )
 def test_run_says_what_is_wrong(folders: dict[str, Path], script: Any, words: list[str], says: str) -> None:
@@ -112,7 +114,7 @@ def test_run_says_what_is_wrong(folders: dict[str, Path], script: Any, words: li
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_verify_finds_a_changed_network(folders: dict[str, Path], engine: str, script: Any, tmp_path: Path) -> None:
-    for name in ("model.onnx", "network.json", "network.py", "run.py", "verify.py"):
+    for name in ("model.onnx", "network.json", "network.py", "feeds.py", "run.py", "verify.py"):
         (tmp_path / name).write_bytes((folders[engine] / name).read_bytes())
     for name in ("inputs", "expected"):
         (tmp_path / name).symlink_to(folders[engine] / name)
@@ -121,7 +123,8 @@ def test_verify_finds_a_changed_network(folders: dict[str, Path], engine: str, s
     first.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first)[::-1].copy(), first.name))
     onnx.save(model, tmp_path / "model.onnx")
     done = script(tmp_path, "verify.py", "--threads", "1")
-    assert done.code == 1 and "DIFFERS logits: " in done.out and "1 outputs differ" in done.out
+    assert done.code == 1 and "DIFFERS logits: " in done.out and "1 output differs\n" in done.out
+    assert "SHA256SUMS is missing" in done.err
 
 
 # -- other networks ---------------------------------------------------------------------------------------------------
@@ -150,7 +153,8 @@ def test_several_inputs_and_odd_names(tmp_path: Path, script: Any) -> None:
     missing = script(tmp_path / "out", "run.py", "inputs/1/x_a.npy")
     assert missing.code == 1 and "there is no file for input b" in missing.err
     picture = script(tmp_path / "out", "run.py", "run.py", "inputs/1/b.npy")
-    assert picture.code == 1 and "input x/a takes no images" in picture.err and ".npy" in picture.err
+    assert picture.code == 1 and "run.py: input 'x/a' (float32 (n, 4)) takes no images" in picture.err
+    assert picture.err.count("takes no images") == 1 and picture.err.endswith("height and width; hand it as .npy\n")
 
 
 def test_a_fixed_batch_and_packed_weights(tmp_path: Path) -> None:
@@ -210,3 +214,55 @@ def test_a_folder_that_answers_otherwise_never_appears(
         fb.deploy(demo, "onnxruntime", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     check_folder(tmp_path / "out")
+
+
+# -- deployed over, and out of, a folder -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[fb.Quantized, fb.Deployment]:
+    """A small network that was measured against float, deployed under a name that a shell would take for two."""
+    data = {"x/a": np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32), "b": np.ones((8, 4), np.int64)}
+    q = fb.quantize(two_inputs(), data, quantize_mode="full", effort="fast", verify=False)
+    assert q.report is not None
+    q.report = replace(q.report, cosine=0.99912, sqnr=27.54)
+    return q, fb.deploy(q, "onnxruntime", tmp_path_factory.mktemp("measured") / "out", data=data, name="my net")
+
+
+def test_what_quantizing_came_to_is_told(measured: tuple[fb.Quantized, fb.Deployment]) -> None:
+    q, done = measured
+    assert q.report is not None
+    says = f"{q.report.quantized} of {q.report.layers} layers integer; output 27.5 dB to float, cosine 0.99912"
+    assert done.result == says and f"\nquantized: {says}" in done.text()
+    assert f"\n\n{done.result}.\n\n" in (done.folder / "README.md").read_text("utf-8")
+
+
+def test_commands_take_a_name_with_spaces(measured: tuple[fb.Quantized, fb.Deployment]) -> None:
+    _, done = measured
+    assert " --out out 'my net.onnx' inputs/0/" in (done.folder / "README.md").read_text("utf-8")
+
+
+def test_out_of_a_deployed_folder_the_plan_is_found(
+    measured: tuple[fb.Quantized, fb.Deployment], tmp_path: Path
+) -> None:
+    q, done = measured
+    again = fb.deploy(done.folder / "my net.onnx", "openvino", tmp_path / "out")
+    assert "plan.json" in again.sizes and again.result == f"{q.report.quantized} of {q.report.layers} layers integer"
+    assert not any("until now" in n for n in again.notes)
+
+
+def test_replacing_another_network_is_told(demo: fb.Quantized, tmp_path: Path) -> None:
+    relu = load(proto([node("Relu", "x", "y")], [info("x", ["n", 4])], [info("y", ["n", 4])]))
+    with pytest.warns(FewbitWarning, match="NOTHING WAS QUANTIZED"):
+        other = fb.quantize(relu, np.ones((2, 4), np.float32), verify=False)
+    out = tmp_path / "out"
+    assert replaced(out, other.plan) == ()
+    fb.deploy(other, "onnxruntime", out, name="old")
+    assert replaced(out, other.plan) == ()
+    note = f"{out} held another network until now: old on ONNX Runtime; it was replaced"
+    assert replaced(out, demo.plan) == (note,)
+    assert fb.deploy(demo, "onnxruntime", out, name="new").notes[0] == note
+    (out / "plan.json").unlink()
+    assert replaced(out, demo.plan)[0].startswith(f"{out} held what was deployed before until now: new on ONNX")
+    (out / "SHA256SUMS").write_text("of somebody else")
+    assert replaced(out, demo.plan) == ()

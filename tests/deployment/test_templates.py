@@ -17,6 +17,7 @@ from fewbit.data.images import image_recipe, load_image
 from fewbit.data.signature import read_signature
 from fewbit.deployment.about import about, image_text
 from fewbit.deployment.server import TEMPLATES
+from fewbit.errors import BadSample
 from fewbit.graph.model import TensorInfo
 from tests.models import info, load, node, proto
 
@@ -29,7 +30,8 @@ def template(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.modules.pop("run", None)
+    for beside in ("feeds", "run"):
+        sys.modules.pop(beside, None)
     return module
 
 
@@ -81,6 +83,27 @@ def test_images_become_the_same_numbers(
     assert image_text(recipe)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (np.full((5, 7), 0.5, np.float32), "its pixels are floating point numbers"),
+        (np.full((5, 7), 70000, np.int32), r"its pixels are 70000 (…|\.\.\.) 70000, more than 16 bits"),
+        (np.full((5, 7), -1, np.int32), r"its pixels are -1 (…|\.\.\.) -1, more than 16 bits"),
+    ],
+    ids=["floats", "32 bits", "negative"],
+)
+def test_pixels_of_unknown_range_are_refused_as_the_reader_of_data_does(
+    pixels: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(pixels).save(tmp_path / "x.tiff")
+    slot = read_signature([TensorInfo("x", np.dtype(np.float32), ("n", 1, 5, 7))]).slots[0]
+    with pytest.raises(BadSample, match=says):
+        load_image(tmp_path / "x.tiff", image_recipe(slot, DataConfig(image_to_format="GRAY")))
+    recipe = {"colour": "GRAY", "shorter": None, "resize": None, "crop": None, "method": "LINEAR"}
+    with pytest.raises(SystemExit, match=f"{says}; hand it as .npy" if "bits" in says else says):
+        template("preprocess", monkeypatch).load_image(tmp_path / "x.tiff", recipe)
+
+
 def test_too_small_a_picture_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     PICTURES["rgb.png"](tmp_path / "rgb.png")
     recipe = {"colour": "RGB", "shorter": None, "resize": None, "crop": [60, 20], "method": "LINEAR"}
@@ -108,6 +131,18 @@ DIFFERENCES = {
 def test_what_verify_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found, expected, want = DIFFERENCES[name]
     assert template("verify", monkeypatch).difference(found, expected) == pytest.approx(want, rel=1e-6)
+
+
+ERRORS = {
+    "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got : 9 : Expected": "Got : 9 : Expected",
+    "Exception from core.cpp:96:\nCheck 'x' failed at a.cpp\nIt failed:\nbad shape\nmore": "It failed: bad shape",
+    "": "ValueError",
+}
+
+
+@pytest.mark.parametrize("text", ERRORS)
+def test_what_an_engine_says_in_one_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert template("run", monkeypatch).first_line(ValueError(text)) == ERRORS[text]
 
 
 def test_an_output_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

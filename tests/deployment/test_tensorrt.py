@@ -15,10 +15,11 @@ import pytest
 import fewbit as fb
 from fewbit.config import DataConfig
 from fewbit.deployment.base import DEPLOYERS, Deployed, Job
+from fewbit.deployment.tensorrt_readme import Profile, _build
 from fewbit.engines import open_runner
 from fewbit.errors import UnsupportedModel
 from fewbit.graph.tensorrt_weights import float_weights
-from tests.models import NETWORKS, feeds_for, load
+from tests.models import NETWORKS, feeds_for, info, load, node, proto, weight
 
 DEPLOYER = DEPLOYERS["tensorrt"]
 
@@ -56,11 +57,47 @@ def test_the_readme_has_commands_for_each_version(tmp_path: Path) -> None:
     _, readme = deployed(tmp_path, made())
     assert "trtexec --onnx=net.onnx --int8 --fp16" in readme and "--stronglyTyped" in readme
     assert "--minShapes=x:1x3x6x6" in readme and 'profile.set_shape("x", (1, 3, 6, 6)' in readme, "n is free"
-    assert "this file has opset 17" in readme and "polygraphy run net.onnx" in readme
+    assert "# TensorRT 8.5 to 9\n" in readme and "# TensorRT 10:" in readme and "# TensorRT 11:" in readme
+    assert "this file has opset 17." in readme and "polygraphy run net.onnx" in readme
     assert "| `x` | float32 | [n, 3, 6, 6] |" in readme and "timing.cache" in readme
     (python,) = re.findall(r"```python\n(.*?)```", readme, re.S)
     ast.parse(python)
     assert '"x": np.load("inputs/0/x.npy")' in python and '{"y": "y.npy"}' in python
+
+
+@pytest.mark.parametrize(
+    ("opset", "weights", "versions"),
+    [
+        (13, "float32", ["8.0 to 9", "10", "11"]),
+        (18, "float32", ["10", "11"]),
+        (21, "float32", ["10.15 and later 10", "11"]),
+        (25, "float32", ["11"]),
+        (13, "int8", ["10", "11"]),
+    ],
+)
+def test_only_versions_that_read_the_file_get_a_command(opset: int, weights: str, versions: list[str]) -> None:
+    model = load(NETWORKS["conv_relu"]()).clone()
+    if weights == "int8":
+        model = made()
+    model.ir.opset_imports[""] = opset
+    text = _build("my net.onnx", model, Profile({}, {}))
+    assert re.findall(r"^# TensorRT ([^:\n]+)", text, re.M) == versions[::-1]
+    assert text.count("--onnx='my net.onnx'") == len(versions)
+    assert ("versions before 10 do not read" in text) == ("8.0 to 9" not in versions)
+
+
+def test_free_sizes_are_those_of_the_samples(tmp_path: Path) -> None:
+    """Axis n may be 1; the windows need 4 steps, so 1 is no size for that axis."""
+    for name, op in (("any", node("Relu", "x", "y")), ("wide", node("Conv", "x w", "y"))):
+        consts = {"w": weight(2, 2, 4)} if name == "wide" else {}
+        model = load(proto([op], [info("x", ["n", 2, "steps"])], [info("y", ["n", 2, "out"])], consts))
+        folder = tmp_path / name
+        folder.mkdir()
+        DEPLOYER.run(Job(model, folder, "net", samples={"x": np.ones((3, 2, 20), np.float32)}))
+        readme = (folder / "README.md").read_text("utf-8")
+        least = "1x2x1" if name == "any" else "1x2x20"
+        assert f" --minShapes=x:{least} --optShapes=x:1x2x20 --maxShapes=x:1x2x20\n" in readme
+        assert f'profile.set_shape("x", {tuple(map(int, least.split("x")))}, (1, 2, 20), (1, 2, 20))' in readme
 
 
 def test_sizes_that_are_fixed_need_no_profile(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.report.helpers import chain, golden, model, with_qdq
 
 
 def timing(ratio: float, low: float | None = None) -> Timing:
-    return Timing("quantized", 1, 10.0, 9.0, 11.0, 100.0, ratio, ratio if low is None else low, ratio, 7, 1)
+    return Timing("quantized", 1, 1.0, 0.9, 1.1, 1000.0, ratio, ratio if low is None else low, ratio, 7, 1)
 
 
 GOOD = QuantReport(
@@ -67,9 +67,9 @@ def test_a_bad_result_is_told_loudly() -> None:
         ({"cosine": 0.9799}, ["THE OUTPUT IS OFF", "0.9799", "at least 0.98"]),
         ({"cosine": math.nan}, ["NaN OR inf"]),
         ({"cosine": 0.5, "worst": WORST}, ["Worst layers: fc (Gemm, 7.1 dB), conv2 (Conv, 12.0 dB)."]),
-        ({"latency": timing(1.3)}, ["SLOWER THAN FLOAT", "1.30x its latency"]),
+        ({"latency": timing(1.12, 1.05)}, ["SLOWER THAN FLOAT", "1.12x its latency (1.05–1.12), batch 1."]),
         ({"latency": timing(1.0)}, ["NOT FASTER THAN FLOAT"]),
-        ({"latency": timing(1.05, 0.95)}, ["NOT FASTER THAN FLOAT"]),
+        ({"latency": timing(1.17, 0.95)}, ["NOT FASTER THAN FLOAT", "(0.95–1.17, perhaps by chance), batch 1."]),
         ({"latency": timing(2.0), "slowest": SLOWEST}, ["lost in conv1 (+20 us)."]),
         ({"size_quantized": 102_000_000}, ["NOT SMALLER"]),
         ({"integer": ()}, ["NOTHING WAS QUANTIZED", "all 5 layers"]),
@@ -184,6 +184,14 @@ def test_a_network_without_integers_is_not_called_slower() -> None:
 def test_a_frame_without_advice_has_no_heading_for_it() -> None:
     report = replace(GOOD, size_quantized=102_000_000)
     assert report.advice() == [] and "NOT SMALLER" in report.text() and "What to try" not in report.text()
+
+
+def test_a_layer_that_loses_next_to_nothing_is_no_place_where_time_is_lost() -> None:
+    nearly = replace(SLOWEST[1], us_int=10.3)
+    report = replace(GOOD, latency=timing(1.17), slowest=(nearly,))
+    assert "Most time is lost" not in report.problems()[0] and not any("conv1" in a for a in report.advice())
+    report = replace(report, slowest=(SLOWEST[1], nearly))
+    assert report.losing() == [SLOWEST[1]]
 
 
 def test_advice_names_only_layers_that_are_integer() -> None:

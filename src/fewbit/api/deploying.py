@@ -10,19 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.api.common import Data, Source, as_model, as_source, settings
+from fewbit.api.common import Data, Source, as_source, settings
 from fewbit.api.onecall import quantize
-from fewbit.config import DataConfig, QuantConfig, configure, default_of
-from fewbit.config.data import reading_of
+from fewbit.config import DataConfig, QuantConfig, configure
+from fewbit.config.data import reading_of, said_words
 from fewbit.core.plan import Plan
+from fewbit.core.tables import number
 from fewbit.core.writing_folder import check_folder, writing_folder
 from fewbit.data import DataSource
-from fewbit.data.signature import read_signature
+from fewbit.data.signature import counted, read_signature
 from fewbit.data.source import FedAsItIs
 from fewbit.deployment import DEPLOYERS, Deployer, Deployment, Job, deployer_named
+from fewbit.deployment.replaced import replaced
+from fewbit.deployment.samples import sample_feeds
 from fewbit.errors import PlanError, UsageError, unknown
+from fewbit.frontends import load
+from fewbit.frontends.base import Shapes
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.model import PACKED, Model
+from fewbit.graph.shapes import with_input_shapes
 from fewbit.report.quantized import Quantized, plan_path
 
 SAMPLES = 32
@@ -45,6 +51,7 @@ def deploy(
     config: QuantConfig | str | Path | Mapping[str, Any] | None = None,
     name: str = "model",
     overwrite: bool = False,
+    input_shapes: Shapes | None = None,
     say: Say | None = None,
     **words: Any,
 ) -> Deployment:
@@ -56,12 +63,14 @@ def deploy(
         data: see `fewbit.data`; some samples of it go into the folder to check with, where the target has use for them.
         config: how a float network is quantized. name: what the network's files are called.
         overwrite: whether the folder may hold what fewbit did not write; such files stay, if they have other names.
+        input_shapes: of inputs with sizes that are free: `{"data": (1, 3, 224, 224)}`; None stays free.
         say: told what is done now.
         words: options of the target; fields of `DataConfig`, on top of those that the network was quantized with; for
             a float network fields of `QuantConfig`.
 
     Raises:
-        UnknownName: no such target or word. UsageError: a float network without data.
+        UnknownName: no such target, word or input. UsageError: a float network without data.
+        ModelFormatError: the network cannot take `input_shapes`. EngineError: the target cannot take the network.
         OutputError: the folder cannot be written, or holds what must not be lost.
         VerificationError: what was made does not compute what it should.
     """
@@ -71,12 +80,15 @@ def deploy(
     place = Path(folder)
     check_folder(place, overwrite=overwrite)
     quantizing, said = settings(config, {**how, **reading})
-    given = as_model(model, allow_quantized=True)
+    given = _given(model, input_shapes)
     recipe = configure(DataConfig, reading_of(given.metadata), **said_words(said))
     source = _opened(data, given, recipe) if data is not None else None
     tell = say or (lambda text: None)
     notes: tuple[str, ...] = ()
     if not is_quantized(given):
+        if chosen.check is not None and source is not None:
+            tell(f"checking that {target} can take the network")
+            chosen.check(given, None if isinstance(data, Iterator) else _first(source, given))
         given = _quantized(given, target, source, quantizing, said, tell)
         source = None if isinstance(data, Iterator) else source  # it is used up
     elif how or quantizing != QuantConfig():
@@ -84,11 +96,14 @@ def deploy(
         raise UsageError(f"{word} is about quantizing, and the network is quantized already; leave it out")
     else:
         notes = _made_for(given, target)
+    plan = plan_of(given)
+    came_to = result_of(given, plan)
+    notes += replaced(place, plan)
     with writing_folder(place, overwrite=overwrite) as fresh:
-        job = Job(given, fresh, name, recipe, _samples(source, given), options, tell, plan_of(given))
+        job = Job(given, fresh, name, recipe, _samples(source, given), options, tell, plan, came_to)
         done = chosen.run(job)
         sizes = {f: (fresh / f).stat().st_size for f in done.files}
-    return Deployment(target, place, sizes, done.checks, (*notes, *done.notes))
+    return Deployment(target, place, sizes, done.checks, (*notes, *done.notes), came_to)
 
 
 def _sorted_words(chosen: Deployer, words: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -113,10 +128,14 @@ def _sorted_words(chosen: Deployer, words: Mapping[str, Any]) -> tuple[dict[str,
     return chosen.settled(options), reading, how
 
 
-def said_words(reading: DataConfig) -> dict[str, Any]:
-    """The settings of data that differ from their defaults."""
-    words = {f.name: (getattr(reading, f.name), default_of(f)) for f in fields(reading)}
-    return {name: value for name, (value, default) in words.items() if value != default}
+def _given(model: Source, shapes: Shapes | None) -> Model:
+    """The network, its free sizes fixed if some are given."""
+    if not isinstance(model, Model):
+        return load(model, allow_quantized=True, input_shapes=shapes)
+    if not shapes:
+        return model
+    made = with_input_shapes(model, shapes)
+    return Quantized(made, model.plan, model.report) if isinstance(model, Quantized) else made
 
 
 def _check_name(name: str) -> None:
@@ -164,14 +183,28 @@ def plan_of(model: Model) -> Plan | None:
     """What an integer network follows: its own, or the file beside it, if that is about the same network."""
     if isinstance(model, Quantized):
         return model.plan
-    beside = plan_path(model.path) if model.path is not None else None
-    if beside is None or not beside.is_file():
+    if model.path is None:
         return None
-    try:
-        plan = Plan.load(beside)
-    except PlanError:
-        return None
-    return plan if plan.model and plan.model == model.metadata.get("fewbit.model") else None
+    for beside in (plan_path(model.path), model.path.with_name("plan.json")):  # the latter: in a deployed folder
+        try:
+            plan = Plan.load(beside)
+        except PlanError:
+            continue
+        if plan.model and plan.model == model.metadata.get("fewbit.model"):
+            return plan
+    return None
+
+
+def result_of(model: Model, plan: Plan | None) -> str:
+    """What quantizing came to: `12 of 20 layers integer; output 45.0 dB to float, cosine 0.99998`."""
+    if plan is None:
+        return ""
+    kind = "with integer weights" if plan.config.get("quant_type") == "weight" else "integer"
+    text = f"{sum(n.quantized for n in plan.nodes.values())} of {counted(len(plan.nodes), 'layer')} {kind}"
+    report = model.report if isinstance(model, Quantized) else None
+    if report is None or report.cosine is None:
+        return text
+    return f"{text}; output {number(report.sqnr, 1)} dB to float, cosine {number(report.cosine, 5)}"
 
 
 def _opened(data: Data, model: Model, recipe: DataConfig) -> DataSource:
@@ -182,8 +215,14 @@ def _opened(data: Data, model: Model, recipe: DataConfig) -> DataSource:
         return as_source(data, model, DataConfig(skip_bad=recipe.skip_bad, shuffle=recipe.shuffle, seed=recipe.seed))
 
 
-def _samples(source: DataSource | None, model: Model) -> dict[str, NDArray[Any]] | None:
-    """The first few samples of the data that have the shapes of the very first, see `Job.samples`."""
+def _first(source: DataSource, model: Model) -> dict[str, NDArray[Any]] | None:
+    """Feeds for one run, the first of the data; None if there are too few samples for one."""
+    job = Job(model, Path(), samples=_samples(source, model, 1))
+    return next(iter(sample_feeds(job, 1)), None)
+
+
+def _samples(source: DataSource | None, model: Model, most: int = SAMPLES) -> dict[str, NDArray[Any]] | None:
+    """The first samples of the data that have the shapes of the very first, see `Job.samples`."""
     if source is None:
         return None
     slots = read_signature(model.inputs).slots
@@ -196,6 +235,6 @@ def _samples(source: DataSource | None, model: Model) -> dict[str, NDArray[Any]]
         for key, x in parts.items():
             rows[key].append(x)
         count, held = count + len(batch.names), held + sum(x.nbytes for x in parts.values())
-        if count >= SAMPLES or held >= MOST_BYTES:
+        if count >= most or held >= MOST_BYTES:
             break
     return {k: np.concatenate(x) for k, x in rows.items()}

@@ -27,7 +27,8 @@ from fewbit.core.runner import Feeds, Runner
 from fewbit.data import Batch
 from fewbit.errors import EngineMissing, FewbitWarning, UsageError, unknown
 from fewbit.frontends import load
-from fewbit.frontends.base import FRONTENDS, PREFIXES, WAYS_IN, Shapes
+from fewbit.frontends.base import FRONTENDS, PREFIXES, Shapes
+from fewbit.frontends.ways_in import WAYS_IN
 from fewbit.graph.model import Model
 from fewbit.report.evaluate import Evaluation, evaluate
 from fewbit.report.simulation import Simulation

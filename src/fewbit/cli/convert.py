@@ -60,11 +60,12 @@ def run(
     quiet: Quiet = False,
     words: dict[str, str],
 ) -> None:
-    """Write an MXNet checkpoint as ONNX, or fix shapes.
+    """Write MXNet, TFLite or Caffe as ONNX, or fix shapes.
 
-    MODEL is an .onnx file, or a checkpoint: its -symbol.json, its .params, or its prefix. Layers keep their names.
-    With the flags of MindSpore Lite's converter_lite instead it does what that does, as far as ONNX goes: a configFile
-    with a quant_type quantizes.
+    MODEL is an MXNet checkpoint (its -symbol.json, its .params, or its prefix), a .tflite file, a .prototxt or
+    .caffemodel of Caffe, an .onnx or a .fewbit file. Layers keep their names. A quantized .tflite file keeps its
+    integers; inputs and outputs are the real numbers. With the flags of MindSpore Lite's converter_lite instead it does
+    what that does, as far as ONNX goes: a configFile with a quant_type quantizes.
     """
     if words:
         _converter(

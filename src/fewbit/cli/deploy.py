@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fewbit.cli.flags import METAVARS, flag, with_flags
-from fewbit.cli.given import Config, Data, Json, Quiet
+from fewbit.cli.given import Config, Data, InputShapes, Json, Quiet, read_shapes
 from fewbit.cli.screen import answer, say
 from fewbit.config import DataConfig
 from fewbit.deployment import DEPLOYERS, Option
@@ -79,6 +79,7 @@ def run(
     output: Folder = None,
     data: Data = None,
     config: Config = None,
+    input_shapes: InputShapes = None,
     name: Annotated[str, typer.Option(metavar="WORD", help="What the network's files are called.")] = "model",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -100,6 +101,7 @@ def run(
         raise UsageError("there is no output; give a folder with -o FOLDER")
     tell = None if json or quiet else say
     found = api.deploy(
-        model, target, output, data=data, config=config, name=name, overwrite=overwrite, say=tell, **options, **words
-    )
+        model, target, output, data=data, config=config, name=name, overwrite=overwrite,
+        input_shapes=read_shapes(input_shapes), say=tell, **options, **words,
+    )  # fmt: skip
     answer(found.text, found.to_json, json=json, quiet=quiet)

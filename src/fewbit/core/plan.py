@@ -238,6 +238,10 @@ class Plan:
             found = json.loads(Path(path).read_text("utf-8"))
         except FileNotFoundError:
             raise PlanError(f"there is no file {path}") from None
+        except IsADirectoryError:
+            inner = Path(path) / "plan.json"  # as `deploy` calls it
+            way = f"give {inner}" if inner.is_file() else "the file of a plan is needed"
+            raise PlanError(f"{path} is a folder; {way}") from None
         except (OSError, UnicodeDecodeError) as e:
             raise PlanError(f"cannot read {path}: {e}") from e
         except (ValueError, RecursionError) as e:  # a number of thousands of digits is no JSONDecodeError

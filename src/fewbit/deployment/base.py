@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from fewbit.graph.model import Model
 
 
+Check = Callable[["Model", "Mapping[str, NDArray[Any]] | None"], None]
+
+
 @dataclass(frozen=True)
 class Option:
     """A word of one deployer.
@@ -50,6 +53,7 @@ class Job:
         samples: some real inputs to check with, first axis = samples; None: make some up. See `samples.sample_feeds`.
         options: all options of the deployer, those that nobody said with their defaults.
         say: tells what is done now. plan: what the integer model follows, if it is known.
+        result: what quantizing came to: how many layers became integer, how near to float; "" if it is not known.
     """
 
     model: Model
@@ -60,6 +64,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda text: None
     plan: Plan | None = None
+    result: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Deployment:
 
     Args:
         target: the deployer's name. folder: where it lies. sizes: its files → bytes. checks, notes: see `Deployed`.
+        result: see `Job`.
     """
 
     target: str
@@ -89,6 +95,7 @@ class Deployment:
     sizes: Mapping[str, int]
     checks: tuple[str, ...]
     notes: tuple[str, ...]
+    result: str = ""
 
     def text(self) -> str:
         """For people."""
@@ -102,7 +109,8 @@ class Deployment:
             (name + (f" ({len(n)} files)" if name.endswith("/") else ""), size(sum(n))) for name, n in folders.items()
         ]
         lines = [f"wrote {self.folder} for target {self.target}", "", table(("<file", ">size"), rows), ""]
-        for title, items in (("checked", self.checks), ("note", self.notes)):
+        quantized = (self.result,) if self.result else ()
+        for title, items in (("quantized", quantized), ("checked", self.checks), ("note", self.notes)):
             lines += [line for item in items for line in wrapped(f"{title}: {item}")]
         return "\n".join(lines).rstrip()
 
@@ -110,17 +118,21 @@ class Deployment:
         """For machines."""
         return {
             "target": self.target, "folder": str(self.folder), "files": dict(self.sizes),
-            "checks": list(self.checks), "notes": list(self.notes),
+            "result": self.result, "checks": list(self.checks), "notes": list(self.notes),
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Deployer:
-    """One target: its name, its options, the function that writes the folder."""
+    """One target: its name, its options, the function that writes the folder.
+
+    `check(model, sample)` raises EngineError for a float network that the target cannot take, before it is quantized.
+    """
 
     name: str
     run: Callable[[Job], Deployed]
     options: Mapping[str, Option]
+    check: Check | None = None
 
     def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options: those that were given, checked, and defaults for the rest.
@@ -163,17 +175,20 @@ DEPLOYERS: dict[str, Deployer] = {}
 Function = Callable[[Job], Deployed]
 
 
-def deployer(name: str, options: Mapping[str, Option | str] | None = None) -> Callable[[Function], Function]:
+def deployer(
+    name: str, options: Mapping[str, Option | str] | None = None, check: Check | None = None
+) -> Callable[[Function], Function]:
     """Register the function that writes a folder for this target.
 
     Args:
         options: name → what it is; a text alone is the help of a switch that is off by default.
+        check: see `Deployer`.
     """
 
     def add(function: Function) -> Function:
         assert name not in DEPLOYERS, f"deployer {name!r} is registered twice"
         settled = {k: Option(o) if isinstance(o, str) else o for k, o in (options or {}).items()}
-        DEPLOYERS[name] = Deployer(name, function, settled)
+        DEPLOYERS[name] = Deployer(name, function, settled, check)
         return function
 
     return add

@@ -1,15 +1,18 @@
 """Folders for phones with ncnn: the two files its runtime loads, made for the layers that compute in int8.
 
-model.param model.bin model.table           table: the scales, as ncnn's own tools write and read them
-model-float.param model-float.bin           option float: the same network in float32, which the table belongs to
-plan.json README.md in0.npy … out0.npy …    README: names of blobs, preprocessing, Python and C++; one sample
+model.param model.bin model.table             table: the scales, as ncnn's own tools write and read them
+model-float.param model-float.bin             option float: the same network in float32, which the table belongs to
+plan.json network.json README.md              README: names of blobs, preprocessing, Python and C++
+run.py verify.py network.py preprocess.py     numpy, pillow, ncnn
+inputs/0/image.npy … expected/0/logits.npy …  some samples, and what ncnn answers to them
 
 What is checked: the files in ncnn's runtime, against the simulation (Q and DQ as they stand), and against ncnn
-computing in float with the same weights.
+computing in float with the same weights; and the folder by its own verify.py.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fewbit.engines.ncnn.net import NcnnNet
+    from fewbit.graph.model import Model
 
     Array = NDArray[Any]
     Feeds = Mapping[str, Array]
@@ -27,6 +31,19 @@ if TYPE_CHECKING:
 SAMPLES = 32
 LEAST_SQNR = 10.0
 """dB below which what ncnn computes is not what was simulated."""
+
+LIMIT = 127
+"""Largest integer of a value."""
+
+KEPT = 4
+"""Samples that go into the folder."""
+
+
+def check(model: Model, sample: Feeds | None) -> None:
+    """Raise EngineError if ncnn cannot take a float network; the sample tells sizes that are free."""
+    from fewbit.engines.ncnn.net import to_ncnn
+
+    to_ncnn(model, sample)
 
 
 @deployer(
@@ -36,35 +53,44 @@ LEAST_SQNR = 10.0
         "fp16": Option("weights of float layers are stored in 16 bits", True),
         "float": Option("write the float network as well, which the table belongs to", False),
     },
+    check=check,
 )
 def deploy(job: Job) -> Deployed:
     """Write the folder.
 
     Raises:
-        EngineMissing: ncnn or pnnx is not installed. EngineError: the network cannot be converted, or was quantized for
-            another target. VerificationError: ncnn computes something else than was simulated.
+        EngineMissing: ncnn or pnnx is not installed. EngineError: the network cannot be converted, has sizes that
+            neither it nor data tells, or was quantized for another target.
+        VerificationError: ncnn computes something else than was simulated.
     """
+    from fewbit.data.signature import counted
     from fewbit.deployment.about import about
     from fewbit.deployment.ncnn_readme import readme
     from fewbit.deployment.samples import sample_feeds
-    from fewbit.deployment.server import image_notes
-    from fewbit.engines.ncnn.net import to_ncnn
+    from fewbit.deployment.server import image_notes, verified
+    from fewbit.engines.ncnn.net import check_sizes, to_ncnn
 
-    facts = about(job.model, job.recipe)
+    if job.samples is None:
+        check_sizes(job.model)
     feeds = sample_feeds(job, SAMPLES)
+    job, fixed = _fixed(job, feeds[0])
+    facts = about(job.model, job.recipe)
     job.say("converting with pnnx")
     net = to_ncnn(job.model, feeds[0])
     if not job.options.get("winograd", True):
         net = without_winograd(net)
     files = _write(job, net)
     job.say(f"running {len(feeds)} samples in ncnn")
-    checks = [_layers(net), *_checked(job, net, feeds)]
-    notes = (*net.notes, *_lossy(job, net), *image_notes(facts, job))
-    files += _write_sample(job, net, feeds[0])
+    facts = _facts(job, net, facts, len(feeds[:KEPT]))
+    checks = [_layers(net), *_checked(job, net, facts, feeds)]
+    notes = (*fixed, *net.notes, *_lossy(job, net), *image_notes(facts, job))
+    files += _write_scripts(job, facts, feeds[:KEPT])
+    job.say("checking the folder as it will be used")
+    checks.append(f"verify.py on {counted(len(feeds[:KEPT]), 'sample')}: {verified(job.folder)}")
     if job.plan is not None:
         job.plan.save(job.folder / "plan.json")
         files.append("plan.json")
-    (job.folder / "README.md").write_text(readme(job, net, facts, checks, notes), "utf-8")
+    (job.folder / "README.md").write_text(readme(job, facts, checks, notes), "utf-8")
     return Deployed((*files, "README.md"), tuple(checks), notes)
 
 
@@ -96,15 +122,76 @@ def _write(job: Job, net: NcnnNet) -> list[str]:
     return [job.name + tail for tail in made]
 
 
-def _write_sample(job: Job, net: NcnnNet, feeds: Feeds) -> list[str]:
-    """One sample and what ncnn answers to it, as arrays without the batch axis; names of the files."""
+def _fixed(job: Job, feeds: Feeds) -> tuple[Job, list[str]]:
+    """Fix sizes that are free, but the first axis, to those of the sample; what to tell of it."""
+    from fewbit.graph.shapes import with_input_shapes
+
+    free = [i for i in job.model.inputs if not all(isinstance(d, int) for d in i.shape[1:])]
+    if not free:
+        return job, []
+    sizes = {i.name: (i.shape[0] if isinstance(i.shape[0], int) else None, *feeds[i.name].shape[1:]) for i in free}
+    told = ", ".join(f"{name} {' × '.join(map(str, shape[1:]))}" for name, shape in sizes.items())
+    note = f"sizes that were free are those of the first sample: {told}; input_shapes, --input-shapes: others"
+    return replace(job, model=with_input_shapes(job.model, sizes)), [note]
+
+
+def _facts(job: Job, net: NcnnNet, facts: Mapping[str, Any], samples: int) -> dict[str, Any]:
+    """network.json: what `about` says, and the blob of each input and output; a scale, if the blob is to be rounded.
+
+    Raises:
+        EngineError: an output is a rounded input.
+    """
+    from fewbit.errors import EngineError
+
+    inputs = [{**i, "blob": net.inputs[i["name"]]} for i in facts["inputs"]]
+    outputs = []
+    for entry in facts["outputs"]:
+        value, scale = net.rounded.get(entry["name"], (entry["name"], None))
+        if value not in net.outputs:
+            raise EngineError(f"output {entry['name']!r} is input {value!r}, rounded, which ncnn cannot hand out")
+        shape, scaled = [*entry["shape"][:1], *net.shapes[value]], {"scale": float(scale)} if scale else {}
+        outputs.append({**entry, "shape": shape, "blob": net.outputs[value], **scaled})
+    model = f"{job.name}.param"
+    return {
+        "model": model, "engine": "ncnn", "form": "ncnn", "samples": samples, "inputs": inputs, "outputs": outputs
+    }  # fmt: skip
+
+
+def _write_scripts(job: Job, facts: dict[str, Any], feeds: Sequence[Feeds]) -> list[str]:
+    """The scripts, and samples with what ncnn answers to them as it computes by default; names of the files."""
     import numpy as np
 
-    arrays = {net.inputs[name]: x[0] for name, x in feeds.items()}
-    answers = _loaded(job).run(arrays, net.outputs.values())
-    for blob, x in {**arrays, **answers}.items():
-        np.save(job.folder / f"{blob}.npy", x, allow_pickle=False)
-    return [f"{blob}.npy" for blob in (*arrays, *answers)]
+    from fewbit.core.tables import dumps
+    from fewbit.deployment.server import SCRIPTS, TEMPLATES
+
+    for name in SCRIPTS:
+        shutil.copyfile(TEMPLATES / name, job.folder / name)
+    shutil.copyfile(TEMPLATES / "ncnn" / "network.py", job.folder / "network.py")
+    (job.folder / "network.json").write_text(dumps(facts), "utf-8")
+    files, loaded = [*SCRIPTS, "network.py", "network.json"], _loaded(job, exact=False)
+    for number, fed in enumerate(feeds):
+        arrays = [(f"inputs/{number}/{i['file']}", fed[i["name"]]) for i in facts["inputs"]]
+        found = _answers(loaded, facts, fed)
+        arrays += [(f"expected/{number}/{o['file']}", found[o["name"]]) for o in facts["outputs"]]
+        for name, x in arrays:
+            (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            np.save(job.folder / name, x, allow_pickle=False)
+        files += [name for name, _ in arrays]
+    return files
+
+
+def _answers(loaded: Any, facts: Mapping[str, Any], fed: Feeds) -> dict[str, Array]:
+    """What the network answers to one sample, by name, in the shapes and types of its outputs: as network.py does."""
+    import numpy as np
+
+    blobs = loaded.run({i["blob"]: fed[i["name"]][0] for i in facts["inputs"]}, [o["blob"] for o in facts["outputs"]])
+    found = {}
+    for o in facts["outputs"]:
+        x = blobs[o["blob"]].reshape(1, *o["shape"][1:])
+        if "scale" in o:
+            x = np.clip(np.rint(x / np.float32(o["scale"])), -LIMIT, LIMIT) * np.float32(o["scale"])
+        found[o["name"]] = x.astype(o["type"])
+    return found
 
 
 def _loaded(job: Job, exact: bool = True) -> Any:
@@ -115,13 +202,15 @@ def _loaded(job: Job, exact: bool = True) -> Any:
 
 
 def _layers(net: NcnnNet) -> str:
+    from fewbit.data.signature import counted
     from fewbit.engines.ncnn.integer import NO_WINOGRAD, is_integer
     from fewbit.engines.ncnn.weights import FUSED
 
     integer = [x for x in net.layers if is_integer(x)]
     passed = sum(x.int(8) > FUSED for x in integer)
     direct = sum(x.int(31) == NO_WINOGRAD for x in integer)
-    text = f"{len(integer)} layers in int8; {passed} of them hand on int8"
+    text = f"{counted(len(integer), 'layer')} in int8"
+    text += f"; {passed} of them {'hands' if passed == 1 else 'hand'} on int8" if passed else ""
     return text + (f"; {direct} without Winograd" if direct else "")
 
 
@@ -137,13 +226,15 @@ def _lossy(job: Job, net: NcnnNet) -> list[str]:
     parts = [net.weights[x.name][p.name] for x in net.layers if not is_integer(x) for p in parts_of(x) if p.tagged]
     halved = [a for a in parts if fits_half(a)]
     lossy = sum(not np.array_equal(a, a.astype(np.float16).astype(np.float32)) for a in halved)
-    return [
-        f"{lossy} weights of float layers are stored as float16 and lose digits by it (option fp16 off keeps them); "
-        "what was checked is that form"
-    ] * bool(lossy)
+    text = (
+        "weight of a float layer is stored as float16 and loses"
+        if lossy == 1
+        else ("weights of float layers are stored as float16 and lose")
+    )
+    return [f"{lossy} {text} digits by it (option fp16 off keeps them); what was checked is that form"] * bool(lossy)
 
 
-def _checked(job: Job, net: NcnnNet, feeds: Sequence[Feeds]) -> list[str]:
+def _checked(job: Job, net: NcnnNet, facts: Mapping[str, Any], feeds: Sequence[Feeds]) -> list[str]:
     """Compare the written files with the simulation, and with ncnn in float.
 
     Raises:
@@ -162,15 +253,14 @@ def _checked(job: Job, net: NcnnNet, feeds: Sequence[Feeds]) -> list[str]:
         "float": load(net.float_layers, net.float_weights),
     }
     simulation = open_runner("onnxruntime", job.model, literal=True)
-    found: dict[str, dict[str, list[Array]]] = {k: {n: [] for n in net.outputs} for k in (*ways, "simulated")}
+    found: dict[str, dict[str, list[Array]]] = {}
     for fed in feeds:
-        x, simulated = {net.inputs[name]: a[0] for name, a in fed.items()}, simulation.run(fed)
-        for way, loaded in ways.items():
-            blobs = loaded.run(x, net.outputs.values())
-            for name, blob in net.outputs.items():
-                found[way][name].append(blobs[blob].reshape(-1))
-        for name in net.outputs:
-            found["simulated"][name].append(np.asarray(simulated[name]).reshape(-1))
+        answers = {way: _answers(loaded, facts, fed) for way, loaded in ways.items()} | {
+            "simulated": simulation.run(fed)
+        }
+        for way, named in answers.items():
+            for name, x in named.items():
+                found.setdefault(way, {}).setdefault(name, []).append(np.asarray(x))
     on = f"{len(feeds)} {'made-up inputs' if job.samples is None else 'samples of the data'}"
     told = [f"ran in {engine_version('ncnn')} on {on}"]
     for ours, theirs, what in (
@@ -187,9 +277,12 @@ def _checked(job: Job, net: NcnnNet, feeds: Sequence[Feeds]) -> list[str]:
 
 
 def _agreement(ours: Mapping[str, Sequence[Array]], theirs: Mapping[str, Sequence[Array]]) -> str:
-    """How often the largest number is at the same place, where that is one output of a few numbers."""
+    """How often the largest number is at the same place, where the one output looks like scores of classes."""
+    from fewbit.core.metrics import class_like
+
     (first, *more) = ours
-    if more or not 1 < ours[first][0].size <= 100_000:
-        return ""
     pairs = list(zip(ours[first], theirs[first], strict=True))
-    return f", the largest number at the same place in {sum(a.argmax() == b.argmax() for a, b in pairs)}"
+    if more or not class_like(pairs[0][0]):
+        return ""
+    same = sum(a.argmax() == b.argmax() for a, b in pairs)
+    return f", the largest number at the same place in {same} of {len(pairs)}"

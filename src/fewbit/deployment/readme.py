@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def readme(job: Job, engine: Engine, facts: Mapping[str, Any], checks: Sequence[
         f"# {job.name} on {engine.title}",
         f"`{model}`, {_weight(job.folder, model)}; {FORMS[facts['form']]}. Written by fewbit {__version__}, which is "
         "not needed to run it.",
+        f"{job.result}." if job.result else "",
         _tensors("inputs", facts["inputs"]),
         *_images(facts["inputs"]),
         _tensors("outputs", facts["outputs"]),
@@ -54,7 +56,7 @@ def _images(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _python(engine: Engine, facts: Mapping[str, Any]) -> str:
-    files = " ".join(f"{i['name']}={i['file']}" for i in facts["inputs"])
+    files = " ".join(shlex.quote(f"{i['name']}={i['file']}") for i in facts["inputs"])
     own = files if len(facts["inputs"]) > 1 else facts["inputs"][0]["file"]
     lines = ["python run.py              # the first sample of inputs/", f"python run.py {own}"]
     if any(i["image"] for i in facts["inputs"]) and len(facts["inputs"]) == 1:
@@ -71,7 +73,7 @@ def _cpp(engine: Engine, facts: Mapping[str, Any], model: str) -> str:
         "```sh",
         f"cmake -S cpp -B build {engine.cmake}".rstrip(),
         "cmake --build build",
-        f"mkdir -p out && build/run --threads 1 --out out {model} {files}",
+        f"mkdir -p out && build/run --threads 1 --out out {shlex.quote(model)} {files}",
         "```", "",
         "Inputs are `.npy` files or raw bytes, one file for each input in the order above; outputs are written as "
         "`output0.npy`, … in the order above.",
@@ -81,7 +83,8 @@ def _cpp(engine: Engine, facts: Mapping[str, Any], model: str) -> str:
 def _check(checks: Sequence[str]) -> str:
     text = (
         "```sh\npython verify.py\n```\n\nruns the samples in `inputs/` and compares with `expected/`, which is what "
-        "the machine answered that wrote this folder; exit code 1 if they differ by more than `network.json` allows."
+        "the machine answered that wrote this folder. Exit code 1: they differ by more than `network.json` allows, or "
+        "a file is no longer what `SHA256SUMS` says; 2: the folder is incomplete."
     )
     return "## Check\n\n" + text + "\n\nWhat was checked when this folder was written:\n\n" + _items(checks)
 
@@ -99,7 +102,7 @@ def _files(job: Job, model: str) -> str:
         (model, "the network"),
         ("plan.json", "what is integer in it, in which format and range, and why") if job.plan is not None else None,
         ("network.json", "inputs, outputs, how images become inputs: what the scripts read"),
-        ("run.py, network.py, preprocess.py, verify.py", "Python, without fewbit"),
+        ("run.py, feeds.py, network.py, preprocess.py, verify.py", "Python, without fewbit"),
         ("cpp/", "the same in C++17"),
         ("inputs/, expected/", "samples to check with"),
         ("SHA256SUMS", "`sha256sum --check SHA256SUMS`"),

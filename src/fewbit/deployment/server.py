@@ -1,7 +1,7 @@
 """What the folders for ONNX Runtime and OpenVINO have in common: they run on a server with that engine alone.
 
 model.onnx plan.json network.json README.md
-run.py verify.py network.py preprocess.py     numpy, pillow, the engine
+run.py verify.py feeds.py network.py preprocess.py    numpy, pillow, the engine
 cpp/                                          the same in C++: CMakeLists.txt main.cpp network.hpp tensor.hpp
 inputs/0/image.npy … expected/0/logits.npy …  some samples, and what this machine answers to them
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fewbit.graph.model import Model
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("run.py", "verify.py", "preprocess.py")
+SCRIPTS = ("run.py", "verify.py", "feeds.py", "preprocess.py")
 SAMPLES = 4
 
 
@@ -117,7 +117,8 @@ def verified(folder: Path) -> str:
         [sys.executable, "-B", "verify.py", "--threads", "1"],
         cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
-    lines = [" ".join(line.split()) for line in (done.stdout or done.stderr).splitlines() if line.strip()]
+    said = done.stdout + done.stderr if done.returncode else done.stdout  # there are no sums yet, as stderr says
+    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
     if done.returncode:
         raise VerificationError(
             f"the deployed network does not answer as the one that it was made from: {'; '.join(lines[-3:])}"

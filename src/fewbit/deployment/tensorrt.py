@@ -18,6 +18,7 @@ from fewbit.deployment.base import Deployed, Job, Option, deployer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fewbit.deployment.tensorrt_readme import Profile
     from fewbit.graph.model import Model
 
 SAMPLES = 4
@@ -28,7 +29,7 @@ WEIGHTS = ("float32", "int8")
     "tensorrt",
     options={
         "weights": Option(
-            "float32: behind Q and DQ, as all versions from 8.0 read them; int8: a quarter of the file, from 10.0",
+            "float32: behind Q and DQ, a form that versions from 8.0 on know; int8: a quarter of the file, from 10.0",
             "float32",
             WEIGHTS,
         )
@@ -59,6 +60,7 @@ def deploy(job: Job) -> Deployed:
     job.say(f"running {len(feeds)} samples in the engines that are here")
     checks = [f"{len(RULES)} rules of NVIDIA's: nothing illegal, {len(slow)} found to cost speed"]
     checks += _compared(job.folder, model, job.model if count else None, facts, feeds)
+    profile = _profile(model, feeds)
     notes = ["TensorRT itself did not run here: errors are those to expect there, and there are no times"]
     for rule in dict.fromkeys(v.rule for v in slow):
         places = [v.node for v in slow if v.rule == rule]
@@ -67,7 +69,7 @@ def deploy(job: Job) -> Deployed:
         notes.append("no layer of the network is integer: TensorRT will compute all of it in float")
     if job.plan is not None:
         job.plan.save(job.folder / "plan.json")
-    (job.folder / "README.md").write_text(readme(job, model, facts, checks, notes), "utf-8")
+    (job.folder / "README.md").write_text(readme(job, model, facts, profile, checks, notes), "utf-8")
     files = sorted(f.relative_to(job.folder).as_posix() for f in job.folder.rglob("*") if f.is_file())
     return Deployed(tuple(files), tuple(checks), tuple(notes))
 
@@ -126,6 +128,36 @@ def _compared(
     except EngineError as e:
         told.append(f"OpenVINO refuses the network: {e}")
     return told
+
+
+def _profile(model: Model, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> Profile:
+    """Sizes of inputs with free ones: as in the samples; at least 1, on all axes or of the batch, if that computes."""
+    import numpy as np
+
+    from fewbit.data.signature import read_signature
+    from fewbit.deployment.tensorrt_readme import Profile
+    from fewbit.engines import open_runner
+    from fewbit.errors import EngineError
+
+    free = {i.name: [a for a, d in enumerate(i.shape) if not isinstance(d, int)] for i in model.inputs}
+    free = {name: axes for name, axes in free.items() if axes}
+    if not free:
+        return Profile({}, {})
+    usual = {n: tuple(int(d) for d in np.max([fed[n].shape for fed in feeds], axis=0)) for n in free}
+    stacked = {s.name for s in read_signature(model.inputs).slots if s.stacked}
+    batch = {n: [a for a in axes if a == 0 and n in stacked] for n, axes in free.items()}
+    runner = open_runner("tensorrt", model)
+    for axes in (free, batch):
+        least = dict(feeds[0])
+        for name, cut in axes.items():
+            for axis in cut:
+                least[name] = least[name].take([0], axis)
+        try:
+            runner.run(least)
+        except EngineError:
+            continue
+        return Profile({n: least[n].shape for n in free}, usual)
+    return Profile({n: feeds[0][n].shape for n in free}, usual)
 
 
 SAME = 60.0

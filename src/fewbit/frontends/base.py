@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.errors import ConfigError, ModelFormatError, UsageError
+from fewbit.frontends.ways_in import OF_TORCH, check_there, way_in
 from fewbit.graph.model import Model
 
 if TYPE_CHECKING:
@@ -41,19 +42,6 @@ Loader = Callable[[Path, Ask], Model]
 FRONTENDS: dict[str, Loader] = {}
 PREFIXES: dict[str, str] = {}
 """Ending that turns a prefix into a file, for checkpoints that are called by their prefix → what it is."""
-
-WAYS_IN = {
-    ".pb": "export it with tf2onnx: python -m tf2onnx.convert --graphdef FILE --output model.onnx",
-    ".h5": "export it with tf2onnx: python -m tf2onnx.convert --keras FILE --output model.onnx",
-    ".keras": "export it with tf2onnx: python -m tf2onnx.convert --keras FILE --output model.onnx",
-    ".xml": "OpenVINO's own format cannot be read; quantize the ONNX model that it was made from",
-    ".pdmodel": "export it with paddle2onnx",
-    ".mindir": "export it with MindSpore's export(..., file_format='ONNX')",
-}
-"""Files that fewbit cannot read → the way in."""
-
-OF_TORCH = (".pt", ".pth", ".pt2", ".ckpt", ".torchscript", ".ts", ".safetensors")
-"""Files of PyTorch: pickles, which can run any code when they are opened, or weights without their network."""
 
 
 def frontend(*endings: str, prefix: str = "") -> Callable[[Loader], Loader]:
@@ -99,23 +87,22 @@ def load(
     if not isinstance(path, (str, os.PathLike)):
         from fewbit.frontends.torch import load_network  # what is handed over decides whether torch is needed
 
-        given = {"input_shapes": input_shapes, "params": params, "allow_quantized": allow_quantized}
+        given = {"input_shapes": input_shapes, "params": params}
         return load_network(path, sample, [word for word, value in given.items() if value])
     if sample is not None:
         raise UsageError(f"sample is for PyTorch modules; {path} tells its inputs itself, leave sample out")
     file = file_of(Path(path))
+    check_there(file, FRONTENDS, PREFIXES)
     loader = FRONTENDS.get(file.suffix.lower())
     if loader is None and file.suffix.lower() in OF_TORCH:
-        from fewbit.frontends.torch import way_in
+        from fewbit.frontends.torch import way_in as way_of_torch
 
-        raise ModelFormatError(f"{file} {way_in(file)}")
-    if loader is None and file.suffix.lower() in WAYS_IN:
-        raise ModelFormatError(
-            f"{file} is a {file.suffix} file, which fewbit cannot read; {WAYS_IN[file.suffix.lower()]}"
-        )
+        raise ModelFormatError(f"{file} {way_of_torch(file)}")
     if loader is None:
         endings = ", ".join(sorted(FRONTENDS))
-        raise ModelFormatError(f"{file}: the ending {file.suffix!r} says nothing to fewbit; it reads {endings} files")
+        raise ModelFormatError(
+            way_in(file) or f"{file}: the ending {file.suffix!r} says nothing to fewbit; it reads {endings} files"
+        )
     return loader(file, Ask(allow_quantized, input_shapes or {}, Path(params) if params is not None else None))
 
 

@@ -40,8 +40,8 @@ def load_network(net: Any, sample: Any, words: Sequence[str] = ()) -> Model:
         )
     if words:
         raise UsageError(
-            f"{' and '.join(words)}: not for networks of PyTorch, which tell that by their sample. To leave more axes free "
-            "than the first, hand over torch.export.export(net, (sample,), dynamic_shapes=…)"
+            f"{' and '.join(words)}: not for networks of PyTorch, which tell that by their sample. To leave more axes "
+            "free than the first, hand over torch.export.export(net, (sample,), dynamic_shapes=…)"
         )
     if isinstance(net, torch.jit.ScriptModule):
         what = getattr(net, "original_name", type(net).__name__)

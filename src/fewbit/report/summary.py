@@ -27,6 +27,9 @@ LEAST_COSINE = 0.98
 SAME = 1.05
 """Latency ÷ float that may be chance where both compute the same."""
 
+LOSS = 0.01
+"""Share of the latency that a layer must lose to be named."""
+
 NAMED = 5
 """Layers named in a frame."""
 
@@ -98,6 +101,11 @@ class QuantReport:
             return False
         return self.latency.ratio_low > SAME if self.weights_only else self.latency.ratio >= 1
 
+    def losing(self) -> list[ProfileRow]:
+        """Layers that lose so much time that it shows, most first."""
+        least = LOSS * 1000 * self.latency.ms if self.latency is not None else 0.0
+        return [r for r in self.slowest if r.lost is not None and r.lost > 0 and r.lost >= least]
+
     @property
     def weights_only(self) -> bool:
         """Whether everything is computed in float."""
@@ -121,12 +129,14 @@ class QuantReport:
             )
         if self.slower:
             assert self.latency is not None
-            word = "SLOWER THAN FLOAT" if self.latency.ratio_low > 1 else "NOT FASTER THAN FLOAT"
-            text = f"{word} on this machine: {times(self.latency.ratio)} its latency, batch {self.latency.batch}."
-            lost = [(r.layer, r.lost) for r in self.slowest if r.lost is not None and r.lost > 0][:NAMED]
-            found.append(
-                text + _blame("Most time is lost in", [f"{short(name)} (+{number(us, 0)} us)" for name, us in lost])
+            sure = self.latency.ratio_low > 1
+            word, luck = ("SLOWER THAN FLOAT", "") if sure else ("NOT FASTER THAN FLOAT", ", perhaps by chance")
+            text = (
+                f"{word} on this machine: {times(self.latency.ratio)} its latency ({_quartiles(self.latency)}{luck}), "
+                f"batch {self.latency.batch}."
             )
+            named = [f"{short(r.layer)} (+{number(r.lost, 0)} us)" for r in self.losing()[:NAMED]]
+            found.append(text + _blame("Most time is lost in", named))
         if self.off:
             assert self.cosine is not None
             what = "THE OUTPUT HOLDS NaN OR inf" if math.isnan(self.cosine) else "THE OUTPUT IS OFF"
@@ -165,7 +175,7 @@ class QuantReport:
                 found.append("quantize only where it pays: quantize_mode = smart")
             if self.config.get("quantized_dtype", "auto") != "auto":
                 found.append("let the target choose the type of activations: quantized_dtype = auto")
-            lost = [r.layer for r in self.slowest if (r.lost or 0) > 0 and r.layer in self.integer][:NAMED]
+            lost = [r.layer for r in self.losing() if r.layer in self.integer][:NAMED]
             found.append(
                 f"keep the layers that lose time in float: exclude_layers = {', '.join(lost)}"
                 if lost
@@ -240,7 +250,7 @@ class QuantReport:
         t = self.latency
         if t is None:
             return "not measured"
-        return f"{times(t.ratio)} float ({number(t.ratio_low)}–{number(t.ratio_high)}), batch {t.batch}"
+        return f"{times(t.ratio)} float ({_quartiles(t)}), batch {t.batch}"
 
     def _output(self) -> str:
         if self.cosine is None:
@@ -304,6 +314,10 @@ def suspects(plan: Plan, comparison: Comparison) -> tuple[str, ...]:
         if verdict is not None and verdict.quantized:
             found.append(verdict.absorbed_by or e.node)
     return tuple(dict.fromkeys(found))[:NAMED]
+
+
+def _quartiles(t: Timing) -> str:
+    return f"{number(t.ratio_low)}–{number(t.ratio_high)}"
 
 
 def _blame(what: str, names: list[str]) -> str:

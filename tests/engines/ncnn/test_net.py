@@ -248,7 +248,11 @@ def test_a_network_that_pnnx_computes_otherwise_is_refused(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 4, "h", "w"), r"input x: float32\[1, 4, h, w\] has sizes that are free.*--input-shapes"),
+        (
+            (1, 4, "h", "w"),
+            r"input x: float32\[1, 4, h, w\] has sizes that are free.*"
+            r"input_shapes=\{'x': \(1, 4, 224, 224\)\} or --input-shapes x:1,4,224,224",
+        ),
         ((2, 4, 8, 8), r"ncnn has no batches; the first axis must be free, or have length 1"),
     ],
 )
@@ -267,6 +271,12 @@ def test_free_sizes_are_those_of_the_sample() -> None:
 def test_what_pnnx_cannot_take_is_told_in_its_words() -> None:
     model = load(small(node("Erf", "x", "e", "e"), node("Det", "e", "y", "det")))
     with pytest.raises(EngineError, match=r"pnnx|ncnn"):
+        to_ncnn(model)
+
+
+def test_layers_that_ncnn_does_not_have_are_named() -> None:
+    model = load(small(CONV, node("Hardmax", "c", "h", "one"), node("Hardmax", "h", "y", "two", axis=1), **W))
+    with pytest.raises(EngineError, match=r"^ncnn has no layer Hardmax \('one', 'two'\); take what needs it out of"):
         to_ncnn(model)
 
 

@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from fewbit.frontends.tflite.convert import convert
-from fewbit.frontends.tflite.schema import parse
+from fewbit.frontends.tflite.schema import Quant, parse
 from fewbit.graph.model import Model
 
 with warnings.catch_warnings():
@@ -169,6 +169,23 @@ def lite(file: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def read(file: bytes, **how: Any) -> Model:
     """The Model of a file."""
     return convert(parse(file, "net.tflite"), **how)
+
+
+def quants(file: bytes) -> dict[str, Quant]:
+    """The scales of a file's integers."""
+    return {t.name: t.quant for t in parse(file, "net.tflite").tensors if t.quant is not None}
+
+
+def real(file: bytes, found: Mapping[str, Array]) -> dict[str, Array]:
+    """The numbers that integers of the file's inputs or outputs stand for."""
+    known = quants(file)
+    return {k: known[k].real(v) if k in known else v for k, v in found.items()}
+
+
+def step(file: bytes, name: str) -> float:
+    """What one integer more is; where they stand for nothing else, 1."""
+    known = quants(file)
+    return float(known[name].scale[0]) if name in known else 1.0
 
 
 def run(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -10,12 +10,13 @@ import pytest
 
 import fewbit as fb
 from fewbit.data.demo import demo_test
+from fewbit.engines import open_runner
 from fewbit.errors import AlreadyQuantized
 from fewbit.graph.model import const
 from tests.frontends.tflite.cases import C2, CASES, DW, FC, SAME, Case, conv, f, pool
 from tests.frontends.tflite.integers import WEIGHTED, Whole, numbers, scale_of, to_whole, whole
 from tests.frontends.tflite.nets import NO, Net
-from tests.frontends.tflite.one import Fed, lite, read, run
+from tests.frontends.tflite.one import Fed, lite, read, real, run, step
 
 EIGHT = """ABS ADD ARG_MAX AVERAGE_POOL_2D BATCH_MATMUL BATCH_TO_SPACE_ND CONCATENATION CONV_2D DEPTHWISE_CONV_2D
 DEPTH_TO_SPACE ELU EQUAL EXP FULLY_CONNECTED GATHER GELU HARD_SWISH L2_NORMALIZATION LEAKY_RELU LOGISTIC LOG_SOFTMAX
@@ -45,13 +46,13 @@ TABLE = [(kind, case) for kind in OPS for case in chosen(kind)]
 @pytest.mark.parametrize(("kind", "case"), TABLE, ids=[f"{k} {c.name}" for k, c in TABLE])
 def test_integers_are_within_a_step_of_litert(kind: str, case: Case) -> None:
     made = whole(case, kind)
-    model = read(made.file, integers=True)
-    found = run(model, made.feeds)
-    assert {i.name: i.dtype for i in model.inputs} == {k: v.dtype for k, v in made.feeds.items()}
-    for name, want in made.wanted.items():
+    model, float_model = read(made.file, integers=True), read(made.file)
+    found = run(model, real(made.file, made.feeds))
+    assert [(i.name, i.dtype) for i in model.inputs] == [(i.name, i.dtype) for i in float_model.inputs]
+    for name, want in real(made.file, made.wanted).items():
         assert found[name].dtype == want.dtype and found[name].shape == want.shape
-        steps = np.abs(found[name].astype(np.int64) - want.astype(np.int64))
-        assert steps.max(initial=0) <= 1
+        steps = np.abs(found[name].astype(np.float64) - want) / step(made.file, name)
+        assert steps.max(initial=0) <= 1 + 1e-2  # the steps of 16 bits are near those of float32
 
 
 # -- a whole network ------------------------------------------------------------------------------------------------
@@ -110,14 +111,20 @@ def path(tmp_path: Path) -> Path:
 
 
 def fed() -> Any:
-    return to_whole(f(1, 8, 8, 3), *ACT["int8"], "int8")
+    x = np.random.default_rng(3).normal(size=(1, 8, 8, 3)).astype(np.float32)  # the same whichever tests are run
+    return to_whole(x, *ACT["int8"], "int8")
 
 
 def test_a_network_in_integers_answers_as_litert_does(path: Path) -> None:
     model, x = fb.load(path, allow_quantized=True), fed()
-    assert model.inputs[0].dtype == model.outputs[0].dtype == np.int8
-    (want,), (got,) = lite(FILE, {"image": x}).values(), run(model, {"image": x}).values()
-    assert np.abs(want.astype(int) - got).max() <= 2
+    assert model.inputs[0].dtype == model.outputs[0].dtype == np.float32
+    assert model.nodes[0].op_type == "QuantizeLinear" and model.nodes[-1].op_type == "DequantizeLinear"
+    (want,), (got,) = lite(FILE, {"image": x}).values(), run(model, real(FILE, {"image": x})).values()
+    assert np.abs((want + 128.0) / 256 - got).max() <= 2 / 256
+    assert model.notes == [
+        "in the file, inputs and outputs are integers q that stand for real numbers: image (int8) for "
+        "(q - 0)·0.03137255, softmax6 (int8) for (q + 128)·0.00390625"
+    ]
     assert {const(n.inputs[0]).dtype.name for n in model.nodes if const(n.inputs[0]) is not None} == {"int8", "int32"}
 
 
@@ -151,14 +158,33 @@ def test_converting_keeps_the_integers(path: Path, tmp_path: Path) -> None:
     assert main(["convert", str(path), "-o", str(tmp_path / "small.onnx"), "--quiet"]) == 0
     with pytest.raises(AlreadyQuantized, match="quantized already"):
         fb.load(tmp_path / "small.onnx")
-    again, x = fb.load(tmp_path / "small.onnx", allow_quantized=True), fed()
-    (want,), (got,) = run(fb.load(path, allow_quantized=True), {"image": x}).values(), run(again, {"image": x}).values()
+    again, x = fb.load(tmp_path / "small.onnx", allow_quantized=True), real(FILE, {"image": fed()})
+    (want,), (got,) = run(fb.load(path, allow_quantized=True), x).values(), run(again, x).values()
     assert (want == got).all()
 
 
+def test_what_was_converted_is_compared_with_the_float_network(path: Path, tmp_path: Path) -> None:
+    fb.load(path, allow_quantized=True).save(tmp_path / "small.onnx")
+    data = {"image": real(FILE, {"image": fed()})["image"]}
+    assert fb.compare(fb.load(path), tmp_path / "small.onnx", data).cosine > 0.95
+
+
 def test_a_float_output_behind_integers(path: Path) -> None:
-    model = read(small("float32"), integers=True)
-    assert model.outputs[0].dtype == np.float32 and model.inputs[0].dtype == np.int8
+    file = small("float32")
+    model, x = read(file, integers=True), fed()
+    assert model.outputs[0].name == "dequantize7" and model.outputs[0].dtype == np.float32
+    (want,), (got,) = lite(file, {"image": x}).values(), run(model, real(file, {"image": x})).values()
+    assert np.abs(want - got).max() <= 2 / 256
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_an_input_that_is_an_answer_keeps_its_name(integers: bool) -> None:
+    net = Net(x=Fed((1, 3), "int8", 0.1, 5))
+    y = net.add("RELU", ["x"], (1, 3), dtype="int8", scale=0.1, zero=5)
+    model = read(net.file("x", y), integers=integers)
+    assert [i.name for i in model.inputs] == ["x"] and [o.name for o in model.outputs] == ["x", y]
+    found = run(model, {"x": np.asarray([[-0.5, 0.1, 0.3]], np.float32)})
+    assert np.allclose(found["x"], [[-0.5, 0.1, 0.3]]) and np.allclose(found[y], [[0, 0.1, 0.3]])
 
 
 # -- a trained network ----------------------------------------------------------------------------------------------
@@ -171,11 +197,18 @@ def test_a_trained_network_answers_alike_in_every_way() -> None:
     x, scale, zero = test["image"].transpose(0, 2, 3, 1), *model_steps()
     q = to_whole(x, scale, zero, "int8")
     there = lite(DEMO.read_bytes(), {"image": q})["logits"].argmax(1)
-    whole_ = run(fb.load(DEMO, allow_quantized=True), {"image": q})["logits"].argmax(1)
+    whole_ = run(fb.load(DEMO, allow_quantized=True), {"image": x})["logits"].argmax(1)
     again = run(fb.quantize(DEMO, verify=False), {"image": x})["logits"].argmax(1)
     right = [(found == test["labels"]).mean() for found in (there, whole_, again)]
     assert min(right) > 0.88
     assert (there == whole_).mean() >= 0.99 and (there == again).mean() >= 0.98
+
+
+def test_openvino_takes_a_file_whose_input_has_a_zero_point() -> None:
+    model, x = fb.load(DEMO, allow_quantized=True), demo_test()["image"][:50].transpose(0, 2, 3, 1)
+    assert model_steps()[1] != 0
+    there, here = (open_runner(e, model, threads=1).run({"image": x})["logits"] for e in ("openvino", "onnxruntime"))
+    assert (there.argmax(1) == here.argmax(1)).mean() >= 0.96
 
 
 def model_steps() -> tuple[float, int]:

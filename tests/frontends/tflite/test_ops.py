@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewbit.frontends.tflite.layer import OPS
 from tests.frontends.tflite.cases import C2, CASES, ELSEWHERE, Case, Kept, State, conv
-from tests.frontends.tflite.one import Const, Fed, Lite, lite, read, run, sized, write
+from tests.frontends.tflite.one import Const, Fed, Lite, lite, read, real, run, sized, write
 
 Feeds = dict[str, NDArray[Any]]
 PICTURES = [
@@ -65,7 +65,7 @@ def build(case: Case, behind: bool) -> tuple[bytes, Feeds]:
 def check(case: Case, behind: bool) -> None:
     file, feeds = build(case, behind)
     model = read(file, integers=True)
-    wanted, found = lite(file, feeds), run(model, feeds)
+    wanted, found = real(file, lite(file, feeds)), run(model, real(file, feeds))
     assert [i.name for i in model.inputs] == list(feeds)
     assert [o.name for o in model.outputs] == list(wanted)
     for name, want in wanted.items():

@@ -62,6 +62,21 @@ def test_the_package_of_the_schema_may_be_missing(tmp_path: Path, monkeypatch: p
         fb.load(tmp_path / "net.tflite")
 
 
+@pytest.mark.parametrize("script", ["", "import fewbit\nfewbit.load({net!r})\n"])
+def test_a_script_that_is_called_like_the_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    (tmp_path / "net.tflite").write_bytes(flattened())
+    (tmp_path / "tflite.py").write_text(script.format(net=str(tmp_path / "net.tflite")))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "tflite"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tflite", None)  # so that what is imported now is forgotten afterwards
+    monkeypatch.delitem(sys.modules, "tflite")
+    with pytest.raises(UsageError, match=r"import tflite finds .*tflite\.py, and not the package .* another name"):
+        fb.load(tmp_path / "net.tflite")
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.tflite").write_bytes(b"PK\3\4 a zip of something")
     with pytest.raises(

@@ -4,14 +4,23 @@ decode → upright → white behind what is transparent → RGB/BGR/GRAY, 0…25
        → resize → centre crop → (x - mean) / std → NCHW or NHWC
 """
 
+import struct
+import zlib
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 METHODS = {
     "LINEAR": Image.Resampling.BILINEAR,
     "NEAREST": Image.Resampling.NEAREST,
     "CUBIC": Image.Resampling.BICUBIC,
 }
+
+# what Pillow's decoders raise on damaged files
+BROKEN = (
+    *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
 def load_image(file, recipe):
@@ -20,8 +29,7 @@ def load_image(file, recipe):
     Args:
         file: a path. recipe: the entry "image" of an input in network.json.
     """
-    with Image.open(file) as raw:
-        image = coloured(ImageOps.exif_transpose(raw), recipe["colour"])
+    image = decoded(file, recipe["colour"])
     size = shorter_edge(image.size, recipe["shorter"]) if recipe["shorter"] else recipe["resize"]
     if size and image.size != tuple(size):
         image = image.resize(tuple(size), METHODS[recipe["method"]])
@@ -40,10 +48,22 @@ def load_image(file, recipe):
     return np.ascontiguousarray(x[None], dtype)
 
 
+def decoded(file, colour):
+    """An image, upright, in mode RGB or L."""
+    try:
+        with Image.open(file) as raw:
+            return coloured(ImageOps.exif_transpose(raw), colour)
+    except BROKEN as e:
+        why = "it is no image that Pillow knows" if isinstance(e, UnidentifiedImageError) else e
+        raise SystemExit(f"{file} cannot be read: {why}; an image or an .npy file is wanted") from e
+
+
 def coloured(image, colour):
     """8 bits a channel, opaque, in mode RGB or L."""
-    if image.mode.startswith("I"):  # 16-bit grey
-        image = Image.fromarray(np.rint(np.asarray(image).astype(np.int64) / 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point numbers of unknown range; hand it as .npy")
+    if image.mode.startswith("I"):
+        image = eight_bits(image)
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         paper.alpha_composite(image.convert("RGBA"))
@@ -51,6 +71,14 @@ def coloured(image, colour):
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
     return image.convert("L" if colour == "GRAY" else "RGB")
+
+
+def eight_bits(image):
+    """16-bit grey, 0 ... 65535, to 0 ... 255."""
+    x = np.asarray(image).astype(np.int64)
+    if x.min() < 0 or x.max() > 65535:
+        raise ValueError(f"its pixels are {x.min()} ... {x.max()}, more than 16 bits; hand it as .npy")
+    return Image.fromarray(np.rint(x / 257).astype(np.uint8))
 
 
 def shorter_edge(size, shorter):

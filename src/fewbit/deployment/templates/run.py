@@ -8,88 +8,105 @@ python run.py --random                    random numbers
 """
 
 import argparse
-import json
+import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from feeds import HERE, Broken, files_fed, random_feeds, read_about, sample
 
-HERE = Path(__file__).resolve().parent
 TIMED = 20
 
 
 def main():
-    """Read the words of the command line, run, print."""
+    """Read the words of the command line, run, print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", metavar="FILE", help="an image or .npy file for each input")
     parser.add_argument("--random", action="store_true", help="random numbers instead of files")
-    parser.add_argument("--threads", type=int, default=0, help="cores to use (default: all)")
-    parser.add_argument("--top", type=int, default=5, help="how many of the largest numbers of an output to print")
+    parser.add_argument("--threads", type=count, default=0, help="cores to use (default: all)")
+    parser.add_argument("--top", type=count, default=5, help="how many of the largest numbers of an output to print")
     parser.add_argument("--time", action="store_true", help=f"time {TIMED} runs as well")
     parser.add_argument("--save", metavar="FOLDER", help="write the outputs there, as .npy files")
     words = parser.parse_args()
-    about = json.loads((HERE / "network.json").read_text("utf-8"))
-    feeds = random_feeds(about) if words.random else files_fed(words.files, about) if words.files else sample(0, about)
-    from network import Network
+    if words.random and words.files:
+        parser.error("give files or --random, not both")
+    try:
+        run(words)
+    except Broken as e:
+        print(f"the folder is incomplete: {e}", file=sys.stderr)
+        return 2
+    return 0
 
-    network = Network(HERE / about["model"], words.threads)
-    outputs = network.run(feeds)
-    for output in about["outputs"]:
-        print(told(output["name"], outputs[output["name"]], words.top))
-    if words.save:
-        Path(words.save).mkdir(parents=True, exist_ok=True)
-        for output in about["outputs"]:
-            np.save(Path(words.save) / output["file"], outputs[output["name"]])
+
+def count(text):
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def run(words):
+    """Feed, run, print, save."""
+    about = read_about()
+    feeds = random_feeds(about) if words.random else files_fed(words.files, about) if words.files else sample(0, about)
+    saving(words.save, {})  # a place that cannot be written is told before the work
+    network = opened(about, words.threads)
+    outputs = answered(network, about, feeds)
+    for name, x in outputs.items():
+        print(told(name, x, words.top))
+    saving(words.save, {o["file"]: outputs[o["name"]] for o in about["outputs"]})
     if words.time:
         print(f"{clocked(lambda: network.run(feeds)) * 1000:.3f} ms a run, the median of {TIMED}")
 
 
-def files_fed(files, about):
-    """One array for each input, out of files: in the order of the inputs, or as name=file."""
-    inputs = {i["name"]: i for i in about["inputs"]}
-    feeds = {}
-    for position, text in enumerate(files):
-        name, equals, file = text.rpartition("=")
-        if not equals or name not in inputs:
-            name, file = (list(inputs) + [""] * len(files))[position], text
-        if name not in inputs:
-            raise SystemExit(f"the network has {len(inputs)} inputs: {', '.join(inputs)}; {len(files)} files are given")
-        feeds[name] = array_of(file, inputs[name])
-    missing = [name for name in inputs if name not in feeds]
-    if missing:
-        raise SystemExit(f"there is no file for input {', '.join(missing)}")
-    return feeds
+def saving(folder, arrays):
+    """Write arrays into a folder, which is made if it is not there."""
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise SystemExit(f"cannot write to {folder}: no permission")
+        for file, x in arrays.items():
+            np.save(Path(folder) / file, x)
+    except OSError as e:
+        raise SystemExit(f"cannot write to {folder}: {e.strerror or e}") from e
 
 
-def array_of(file, entry):
-    """A .npy file as it is; an image as the recipe of the input says."""
-    if not Path(file).is_file():
-        raise SystemExit(f"there is no file {file}")
-    if file.endswith(".npy"):
-        return np.ascontiguousarray(np.load(file, allow_pickle=False), np.dtype(entry["type"]))
-    if not entry["image"]:
-        raise SystemExit(f"input {entry['name']} takes no images: {entry['why']}; hand it as .npy")
-    from preprocess import load_image
+def answered(network, about, feeds):
+    """What the network answers, by name, in the order of network.json."""
+    from network import engine_errors
 
-    return load_image(file, entry["image"])
-
-
-def sample(number, about):
-    """A sample that came with the network."""
-    folder = HERE / "inputs" / str(number)
-    return {i["name"]: np.load(folder / i["file"], allow_pickle=False) for i in about["inputs"]}
+    try:
+        outputs = network.run(feeds)
+    except engine_errors() as e:
+        given = ", ".join(f"{name} {list(x.shape)}" for name, x in feeds.items())
+        raise SystemExit(f"{network.engine} cannot compute with {given}: {first_line(e)}") from e
+    lost = [o["name"] for o in about["outputs"] if o["name"] not in outputs]
+    if lost:
+        raise Broken(f"{about['model']} has no output {', '.join(lost)}")
+    return {o["name"]: outputs[o["name"]] for o in about["outputs"]}
 
 
-def random_feeds(about):
-    """Random numbers; axes that are free have length 1."""
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for entry in about["inputs"]:
-        shape = [d if isinstance(d, int) else 1 for d in entry["shape"]]
-        kind = np.dtype(entry["type"])
-        x = rng.standard_normal(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
-        feeds[entry["name"]] = np.asarray(x, kind)
-    return feeds
+def opened(about, threads):
+    """The network of the folder."""
+    from network import Network, engine_errors
+
+    if not (HERE / about["model"]).is_file():
+        raise Broken(f"{about['model']} is missing")
+    try:
+        return Network(HERE / about["model"], threads)
+    except engine_errors() as e:
+        raise Broken(f"{about['model']} cannot be loaded: {first_line(e)}") from e
+
+
+def first_line(error):
+    """What an engine says, without where in its source it says it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [x for x in lines if not x.startswith(("Exception from ", "Check '"))] or [type(error).__name__]
+    text = " ".join(told[:2]) if told[0].endswith(":") else told[0]
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
 
 
 def told(name, x, top):
@@ -116,4 +133,4 @@ def clocked(run):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ from pathlib import Path
 from fewbit.errors import ModelFormatError, UsageError
 from fewbit.frontends.base import Ask, frontend
 from fewbit.frontends.caffe.message import Message
+from fewbit.frontends.ways_in import CAFFE_HDF5
 from fewbit.graph.model import Model
 
 TEXT, BYTES = ".prototxt", ".caffemodel"
@@ -55,10 +56,7 @@ def read_weights(path: Path) -> Message:
         if not head:
             raise ModelFormatError(f"{path} is empty")
         if head == HDF5:
-            raise ModelFormatError(
-                f"{path} is an HDF5 file; let Caffe save it as protobuf: net.save({path.stem + BYTES!r}), "
-                "or snapshot_format: BINARYPROTO"
-            )
+            raise ModelFormatError(f"{path} is an HDF5 file; {CAFFE_HDF5}")
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     found = Reader(view, str(path)).message("Net")
     if not found.has("layer") and not found.has("layers"):

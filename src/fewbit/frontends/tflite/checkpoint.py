@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fewbit.errors import UsageError
 from fewbit.frontends.base import Ask, frontend
+from fewbit.frontends.ways_in import check_head
 from fewbit.graph.model import Model
 
 
@@ -21,6 +22,7 @@ def load_tflite(path: Path, ask: Ask) -> Model:
 
     if ask.params is not None:
         raise UsageError(f"params is {ask.params}; a .tflite file holds its weights itself, leave params out")
+    check_head(path, ".tflite")
     graph = read_file(path)
     model = convert(graph, integers=ask.allow_quantized, shapes=ask.input_shapes, name=path.stem)
     model.path = path

@@ -109,19 +109,18 @@ def check_shapes(graph: LiteGraph, shapes: Shapes) -> dict[str, Dims]:
 
 
 def _feed(scene: Scene, tensor: Tensor, given: Mapping[str, Dims]) -> None:
-    """A graph input; integers that stand for real numbers are fed as those unless integers are written."""
+    """A graph input; integers that stand for real numbers are fed as those."""
     if tensor.index in scene.at or tensor.data is not None:
         raise ModelFormatError(f"input {tensor.name!r} is named twice, or has numbers; the file is damaged")
     whole = scene.is_integer(tensor)
     shape, order = given.get(tensor.name, tensor.free), plain(len(tensor.shape))
     if whole:
         check_zero(tensor)
+    value = scene.build.input(tensor.name, shape, scene.kind(tensor))
     if whole and scene.integers:
-        value = scene.read(scene.build.input(tensor.name, shape, tensor.dtype), tensor)
-    else:
-        value = scene.build.input(tensor.name, shape, scene.kind(tensor))
-        if whole:
-            scene.ranges[value] = span(tensor)
+        value = scene.rounded(value, tensor)
+    elif whole:
+        scene.ranges[value] = span(tensor)
     scene.at[tensor.index] = Laid(value, order)
 
 
@@ -149,18 +148,16 @@ def _finish(scene: Scene) -> Model:
 
 
 def _output(scene: Scene, tensor: Tensor) -> tuple[Value, str]:
-    """An output in the file's order and type, under the file's name; what it was made from gives the name away."""
+    """An output in the file's order, under the file's name; what it was made from gives the name away."""
     laid = scene.laid(tensor.index)
     assert laid.columns is None
-    value, order = laid.value, plain(len(laid.perm))
-    if scene.integers and scene.is_integer(tensor) and value in scene.behind:
-        value = scene.behind[value].value
-    inner = value
+    order, rounded = plain(len(laid.perm)), scene.behind.get(laid.value)
+    value = inner = rounded.source if rounded and tensor.index in scene.graph.inputs else laid.value
     if laid.perm != order:
         value = scene.turn(inner, turning(laid.perm, order), tensor.name)
         if inner in scene.ranges:
             scene.ranges[value] = scene.ranges[inner]
-    for other, end in ((laid.value, "real"), (inner, "inner")):
+    for other, end in ((rounded.source if rounded else inner, "real"), (inner, "inner")):
         if other is not value and other.name == tensor.name:
             other.name = f"{tensor.name}/{end}"
     if value.producer() is not None and value not in scene.answers:
@@ -188,4 +185,15 @@ def _notes(scene: Scene) -> list[str]:
             f"the file holds integers; this is the float network that they stand for ({stored} constants{kept}). "
             "With allow_quantized=True it is the integer network"
         )
+    ends = [t for i in (*graph.inputs, *graph.outputs) if scene.is_integer(t := scene.tensors[i]) and t.data is None]
+    if ends and scene.integers:
+        said = ", ".join(f"{t.name} ({t.type.lower()}) for {_steps(t)}" for t in ends)
+        notes.append(f"in the file, inputs and outputs are integers q that stand for real numbers: {said}")
     return notes
+
+
+def _steps(tensor: Tensor) -> str:
+    """How integers become real numbers."""
+    assert tensor.quant is not None
+    scale, zero = float(tensor.quant.scale[0]), int(tensor.quant.zero[0])
+    return f"(q {'+' if zero < 0 else '-'} {abs(zero)})·{scale:.7g}"

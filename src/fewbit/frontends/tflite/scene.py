@@ -4,7 +4,10 @@ float (default)      integers stand for real numbers from the start; where a ten
                      (qmin - z)·s … (qmax - z)·s
 integers             x ─ QuantizeLinear ─ x_q ─ DequantizeLinear ─ x_dq, with the scale and zero point of the file
                      (16 bits: Div, Round, Clip, Cast, and back by Cast, Mul); constants are integers behind a
-                     DequantizeLinear; inputs and outputs have the file's types
+                     DequantizeLinear
+
+In both forms inputs and outputs are the real numbers, so that one can be compared with the other on the same data; and
+OpenVINO takes no Conv behind a DequantizeLinear with a zero point that reads an input instead of a QuantizeLinear.
 """
 
 from __future__ import annotations
@@ -40,9 +43,9 @@ MOST_ZEROS = 1 << 24
 
 @dataclass(frozen=True)
 class Integers:
-    """The integers behind a value."""
+    """The integers behind a value: what was rounded to get them, and how."""
 
-    value: Value
+    source: Value
     quant: Quant
     type: str
 
@@ -278,9 +281,12 @@ class Scene:
         scale, zero = _scale(tensor.quant), _zero(tensor.quant, tensor.dtype)
         given, name = [self.build.constant(scale), self.build.constant(zero)], tensor.name
         if tensor.type in WIDE:
-            return self.read(self._rounded_wide(value, given[0], tensor), tensor)
-        (q,) = self.build.node("QuantizeLinear", [value, *given], name=f"{name}_q", outputs=[f"{name}_q"])
-        return self.read(q, tensor)
+            q = self._rounded_wide(value, given[0], tensor)
+        else:
+            (q,) = self.build.node("QuantizeLinear", [value, *given], name=f"{name}_q", outputs=[f"{name}_q"])
+        dq = self._read(q, tensor)
+        self.behind[dq] = Integers(value, tensor.quant, tensor.type)
+        return dq
 
     def _rounded_wide(self, value: Value, scale: Value, tensor: Tensor) -> Value:
         """Clip(Round(x / s)), since QuantizeLinear has 16 bits from opset 21 on only."""
@@ -295,7 +301,7 @@ class Scene:
         (held,) = self.build.node("Clip", [near, *limits], name=f"{name}/Clip")
         return self.build.node("Cast", [held], name=name, outputs=[name], to=SHORT)[0]
 
-    def read(self, q: Value, tensor: Tensor) -> Value:
+    def _read(self, q: Value, tensor: Tensor) -> Value:
         """The real numbers that the integers of a tensor stand for."""
         assert tensor.quant is not None
         given = [self.build.constant(_scale(tensor.quant)), self.build.constant(_zero(tensor.quant, tensor.dtype))]
@@ -305,7 +311,6 @@ class Scene:
             (dq,) = self.build.node("Mul", [real, given[0]], name=name, outputs=[name])
         else:
             (dq,) = self.build.node("DequantizeLinear", [q, *given], name=name, outputs=[name])
-        self.behind[dq] = Integers(q, tensor.quant, tensor.type)
         return dq
 
 

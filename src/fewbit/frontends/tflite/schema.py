@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from fewbit.errors import EngineMissing, ModelFormatError, UnsupportedModel
+from fewbit.errors import EngineMissing, ModelFormatError, UnsupportedModel, UsageError
 from fewbit.frontends.tflite.options import BROKEN, Options
 from fewbit.graph.build import Dims
 from fewbit.graph.model import Array
 
 MAGIC = b"TFL3"
+NEEDED = ("Model", "TensorType", "BuiltinOperator", "BuiltinOptions")
+"""What is used of the schema's package at once."""
+
 CUSTOM = "CUSTOM"
 INT4 = "INT4"
 
@@ -145,7 +148,7 @@ def read_file(path: Path) -> LiteGraph:
 
     Raises:
         ModelFormatError: no such file, none of TFLite, truncated or damaged.
-        EngineMissing: the package that knows the schema is not installed.
+        EngineMissing, UsageError: see `schema_package`.
     """
     if not path.is_file():
         raise ModelFormatError(f"there is no file {path}")
@@ -154,14 +157,30 @@ def read_file(path: Path) -> LiteGraph:
 
 def parse(data: bytes, what: str) -> LiteGraph:
     """The graph in the bytes of a file; `what` is the file, for messages."""
-    try:
-        import tflite
-    except ImportError as e:
-        raise EngineMissing("tflite, which knows the format of .tflite files,", "tflite") from e
+    tflite = schema_package()
     if data[4:8] != MAGIC:
         raise ModelFormatError(f"{what} is no TFLite file: bytes 4 to 7 are {data[4:8]!r} and not {MAGIC!r}")
     with broken(what):
         return _Reader(tflite, data, what).graph()
+
+
+def schema_package() -> Any:
+    """The package that knows the schema.
+
+    Raises:
+        EngineMissing: it is not installed. UsageError: a file or folder of the user's has its name and is found first.
+    """
+    try:
+        import tflite
+    except ImportError as e:
+        raise EngineMissing("tflite, which knows the format of .tflite files,", "tflite") from e
+    if not all(hasattr(tflite, name) for name in NEEDED):
+        found = getattr(tflite, "__file__", None) or next(iter(getattr(tflite, "__path__", ())), "another module")
+        raise UsageError(
+            f"import tflite finds {found}, and not the package that knows the format of .tflite files; give that file "
+            "or folder another name (the package: pip install 'fewbit[tflite]')"
+        )
+    return tflite
 
 
 @contextmanager

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -21,8 +22,16 @@ struct Words {
     std::vector<std::string> files;
 };
 
+static const std::string usage = "usage: run [--threads N] [--repeat N] [--out FOLDER] MODEL INPUT...";
+
+static int whole(const std::string& word, const std::string& value, int least) {
+    int found = -1;
+    if (!value.empty() && value.size() < 10 && value.find_first_not_of("0123456789") == std::string::npos) found = std::stoi(value);
+    if (found < least) throw std::runtime_error(word + " is " + value + "; it must be a whole number of at least " + std::to_string(least));
+    return found;
+}
+
 static Words read_words(int count, char** given) {
-    const std::string usage = "usage: run [--threads N] [--repeat N] [--out FOLDER] MODEL INPUT...";
     Words words;
     for (int i = 1; i < count; i++) {
         const std::string word = given[i];
@@ -33,11 +42,13 @@ static Words read_words(int count, char** given) {
         if (i + 1 == count) throw std::runtime_error(usage);
         const std::string value = given[++i];
         if (word == "--out") words.out = value;
-        else if (word == "--threads") words.threads = std::stoi(value);
-        else if (word == "--repeat") words.repeat = std::max(1, std::stoi(value));
+        else if (word == "--threads") words.threads = whole(word, value, 0);
+        else if (word == "--repeat") words.repeat = whole(word, value, 1);
         else throw std::runtime_error("unknown word " + word + "; " + usage);
     }
     if (words.files.empty()) throw std::runtime_error(usage);
+    if (!words.out.empty() && !std::filesystem::is_directory(words.out))
+        throw std::runtime_error("cannot write to " + words.out + ": there is no such folder; make it first");
     return words;
 }
 
@@ -69,11 +80,15 @@ static void print_output(const Port& port, const Tensor& x) {
 }
 
 int main(int count, char** given) try {
+    if (count > 1 && (std::string(given[1]) == "--help" || std::string(given[1]) == "-h")) {
+        std::printf("%s\n", usage.c_str());
+        return 0;
+    }
     const Words words = read_words(count, given);
     Network network(words.model, words.threads);
     if (words.files.size() != network.inputs.size())
-        throw std::runtime_error("the network has " + std::to_string(network.inputs.size()) + " inputs, and " +
-                                 std::to_string(words.files.size()) + " files are given");
+        throw std::runtime_error("the network has " + std::to_string(network.inputs.size()) + (network.inputs.size() == 1 ? " input, and " : " inputs, and ") +
+                                 std::to_string(words.files.size()) + (words.files.size() == 1 ? " file is given" : " files are given"));
     std::vector<Tensor> feeds, found;
     for (size_t i = 0; i < words.files.size(); i++) feeds.push_back(read_input(words.files[i], network.inputs[i]));
     std::vector<double> ms;

@@ -56,6 +56,7 @@ inline Tensor read_npy(const std::string& path) {
     const std::string header(file.data() + start - length, length);
     Tensor x;
     const std::string descr = value_of(header, "descr", path);
+    if (descr.compare(0, 3, "'|O") == 0) throw std::runtime_error(path + " holds Python objects; save numbers, with one type for all");
     x.type = descr.substr(2, descr.find('\'', 1) - 2);
     if (descr[1] == '>' || std::string("fiub").find(x.type[0]) == std::string::npos || x.type.size() < 2)
         throw std::runtime_error(path + " holds " + descr.substr(0, 8) + ", which this program cannot read");

@@ -1,6 +1,14 @@
 """The network in ONNX Runtime: feeds in, outputs out, both by name. Needs numpy and onnxruntime."""
 
 
+def engine_errors():
+    """What the engine raises on networks and feeds that it cannot take."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    kinds = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImplemented RuntimeException".split()
+    return (*(getattr(state, kind) for kind in kinds), RuntimeError, ValueError)
+
+
 class Network:
     """One network, on the CPU.
 

@@ -4,6 +4,11 @@ import json
 from pathlib import Path
 
 
+def engine_errors():
+    """What the engine raises on networks and feeds that it cannot take."""
+    return (RuntimeError, ValueError, TypeError, LookupError)
+
+
 class Network:
     """One network, on the CPU.
 
