@@ -3,108 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from fewbit.errors import UnsupportedModel
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.finalize import LAWS, finalize
-from fewbit.graph.model import Model
+from fewbit.graph.model import is_const
 from fewbit.graph.tensorrt_legal import ILLEGAL, RULES, SLOW, Violation, check_tensorrt, refuse_illegal
-from tests.models import conv_relu, info, load, node, plan_for, proto, weight
-
-
-@dataclass
-class Net:
-    """A Q/DQ network, written down line by line."""
-
-    nodes: list[Any] = field(default_factory=list)
-    weights: dict[str, Any] = field(default_factory=dict)
-    inputs: list[Any] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=lambda: ["y"])
-    types: dict[str, int] = field(default_factory=dict)
-    opset: int = 13
-
-    def feed(self, name: str, *shape: int) -> str:
-        self.inputs.append(info(name, list(shape)))
-        return name
-
-    def op(self, kind: str, inputs: str, output: str, **attrs: Any) -> str:
-        self.nodes.append(node(kind, inputs, output, output, **attrs))
-        return output
-
-    def pair(self, x: str, scale: Any = 0.1, *, axis: int | None = None) -> str:
-        """x → Q → DQ; nodes and values are x_q and x_dq, parameters x_s and x_z."""
-        self.weights[f"{x}_s"] = np.asarray(scale, np.float32)
-        self.weights[f"{x}_z"] = np.zeros(np.shape(scale), np.int8)
-        attrs = {} if axis is None else {"axis": axis}
-        self.op("QuantizeLinear", f"{x} {x}_s {x}_z", f"{x}_q", **attrs)
-        return self.op("DequantizeLinear", f"{x}_q {x}_s {x}_z", f"{x}_dq", **attrs)
-
-    def stored(self, name: str, *shape: int, axis: int = 0, scales: int | None = None) -> str:
-        """Integers with a DQ behind them: name_q → name."""
-        count = shape[axis] if scales is None else scales
-        self.weights[f"{name}_q"] = np.ones(shape, np.int8)
-        self.weights[f"{name}_s"] = np.full(count, 0.1, np.float32) if count > 1 else np.float32(0.1)
-        self.weights[f"{name}_z"] = np.zeros(np.shape(self.weights[f"{name}_s"]), np.int8)
-        attrs = {"axis": axis} if count > 1 else {}
-        return self.op("DequantizeLinear", f"{name}_q {name}_s {name}_z", name, **attrs)
-
-    def conv(self, x: str, out: str, ins: int = 4, outs: int = 4) -> str:
-        self.weights[f"{out}_b"] = np.ones(outs, np.float32)
-        return self.op("Conv", f"{x} {self.stored(f'{out}_w', outs, ins, 3, 3)} {out}_b", out, pads=[1, 1, 1, 1])
-
-    def node(self, name: str) -> Any:
-        return next(n for n in self.nodes if n.name == name)
-
-    def model(self) -> Model:
-        outputs = [info(o, None, self.types.get(o, TensorProto.FLOAT)) for o in self.outputs]
-        return load(proto(self.nodes, self.inputs, outputs, self.weights, opset=self.opset))
-
-
-def residual() -> Net:
-    """Q DQ → a Conv → Relu → Q DQ → b Conv ─ Add (a's Relu) → Relu → Q DQ → pool → Q DQ → Flatten → Gemm → y."""
-    net = Net()
-    a = net.op("Relu", net.conv(net.pair(net.feed("x", 1, 4, 8, 8)), "a"), "ra")
-    short = net.pair(a)
-    net.op("Add", f"{net.conv(short, 'b')} {short}", "sum")
-    pool = net.op("GlobalAveragePool", net.pair(net.op("Relu", "sum", "rs")), "pool")
-    net.op("Flatten", net.pair(pool), "flat")
-    net.op("Gemm", f"flat {net.stored('w', 3, 4)}", "y", transB=1)
-    return net
-
-
-def joined() -> Net:
-    """Two parts → Concat, all of one scale → Conv → y."""
-    net = Net()
-    parts = [net.pair(net.feed(name, 1, 2, 8, 8)) for name in ("x", "z")]
-    net.conv(net.pair(net.op("Concat", " ".join(parts), "cat", axis=1)), "y")
-    return net
-
-
-def transposed(group: int = 1) -> Net:
-    net = Net()
-    w = net.stored("w", 4, 3, 2, 2, axis=1, scales=3 if group == 1 else 1)
-    net.op("ConvTranspose", f"{net.pair(net.feed('x', 1, 4, 8, 8))} {w}", "y", group=group)
-    return net
-
-
-def products() -> Net:
-    """x · W, with weights in float behind Q and DQ, then a product of two activations."""
-    net = Net(weights={"w": weight(6, 5)})
-    m = net.op("MatMul", f"{net.pair(net.feed('x', 4, 6))} {net.pair('w', np.full(5, 0.1), axis=1)}", "m")
-    net.op("MatMul", f"{net.pair(m)} {net.pair(net.feed('z', 5, 2))}", "y")
-    return net
-
-
-LEGAL: dict[str, Callable[[], Net]] = {
-    "residual": residual, "joined": joined, "transposed": transposed, "grouped": lambda: transposed(2),
-    "products": products,
-}  # fmt: skip
+from fewbit.graph.tensorrt_weights import float_weights
+from tests.graph.tensorrt_nets import LEGAL, Net, looped, residual
+from tests.models import body, conv_relu, info, load, node, plan_for, run, weight
 
 MUTATIONS: dict[str, list[tuple[str, str, Callable[[Net], object]]]] = {}
 """Rule → (network, part of the message, what is done to it)."""
@@ -116,6 +28,17 @@ def breaks(rule: str, net: str, says: str) -> Callable[[Callable[[Net], object]]
         return change
 
     return add
+
+
+def inside(net: Net, made: str, name: str) -> Any:
+    """A body, to be changed in place."""
+    return body(net.node(made), name)
+
+
+def fill(graph: Any, name: str, value: Any) -> None:
+    """Another constant in a body."""
+    kept = next(t for t in graph.initializer if t.name == name)
+    kept.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
 
 
 def grid(net: Net, name: str, dtype: Any = np.int8, zero: int = 0) -> None:
@@ -139,6 +62,70 @@ def _(net: Net) -> None:
     net.op("DynamicQuantizeLinear", "x", "u us uz")
     net.nodes[-1].name = "u"
     net.outputs.append("u")
+
+
+@breaks("operator", "branched", "operator DynamicQuantizeLinear")
+def _(net: Net) -> None:
+    then = inside(net, "y", "then_branch")
+    then.node.append(node("DynamicQuantizeLinear", "x", "u us uz", "u"))
+
+
+def of_domain(domain: str, op: str) -> Callable[[Net], None]:
+    """An operator of another domain on x, as a second output."""
+
+    def change(net: Net) -> None:
+        net.domains[domain] = 1
+        net.op(op, "x", "u", domain=domain)
+        net.outputs.append("u")
+
+    return change
+
+
+for _op in (
+    "QLinearConv QLinearWhere QLinearReduceMean QMoE QEmbedLayerNormalization GatherBlockQuantized MatMulBnb4 "
+    "NhwcMaxPool FusedConv QuickGelu MatMulNBits DequantizeLinear"
+).split():
+    breaks("operator", "residual", f"operator com.microsoft.{_op}")(of_domain("com.microsoft", _op))
+breaks("operator", "residual", "operator com.microsoft.nchwc.Conv")(of_domain("com.microsoft.nchwc", "Conv"))
+breaks("operator", "residual", "operator ai.onnx.ml.Normalizer")(of_domain("ai.onnx.ml", "Normalizer"))
+breaks("plugin", "residual", "operator foo.MyOp")(of_domain("foo", "MyOp"))
+breaks("plugin", "residual", "operator com.msx.Conv")(of_domain("com.msx", "Conv"))
+breaks("plugin", "residual", "operator trt.TRT_FP8QuantizeLinear")(of_domain("trt", "TRT_FP8QuantizeLinear"))
+
+
+@breaks("plugin", "branched", "operator foo.MyOp")
+def _(net: Net) -> None:
+    net.domains["foo"] = 1
+    inside(net, "y", "else_branch").node[0].domain = "foo"
+    inside(net, "y", "else_branch").node[0].op_type = "MyOp"
+
+
+@breaks("integer-type", "branched", "uint8 integers")
+def _(net: Net) -> None:
+    fill(inside(net, "y", "then_branch"), "x_z", np.uint8(0))
+
+
+@breaks("zero-point", "branched", "zero point 3")
+def _(net: Net) -> None:
+    fill(inside(net, "y", "then_branch"), "x_z", np.int8(3))
+
+
+@breaks("scale", "looped", "scale 0")
+def _(net: Net) -> None:
+    fill(inside(net, "y", "body"), "row_s", np.float32(0))
+
+
+@breaks("weight-axis", "looped", "axis 0 for the weight of m; it is 1")
+def _(net: Net) -> None:
+    loop = inside(net, "y", "body")
+    fill(loop, "w_s", np.full(4, 0.1, np.float32))
+    fill(loop, "w_z", np.zeros(4, np.int8))
+    next(n for n in loop.node if n.name == "w").attribute[0].i = 0
+
+
+@breaks("half-quantized", "looped", "integer weights, a float input")
+def _(net: Net) -> None:
+    next(n for n in inside(net, "y", "body").node if n.name == "m").input[0] = "row"
 
 
 @breaks("integer-type", "residual", "uint8 integers")
@@ -253,6 +240,32 @@ def _(net: Net) -> None:
     net.node("w").attribute[0].i = 0
 
 
+def along(name: str, count: int, axis: int) -> Callable[[Net], None]:
+    """Scales of a weight along another axis."""
+
+    def change(net: Net) -> None:
+        net.weights |= {f"{name}_s": np.full(count, 0.1, np.float32), f"{name}_z": np.zeros(count, np.int8)}
+        for n in net.nodes:
+            if f"{name}_s" in n.input:
+                next(a for a in n.attribute if a.name == "axis").i = axis
+
+    return change
+
+
+breaks("weight-axis", "turned", "axis 3 for the weight of c; it is 0")(along("w", 3, 0))
+breaks("weight-axis", "turned", "axis 1 for the weight of c; it is 0")(along("w", 4, 3))
+breaks("weight-axis", "turned", "axis 0 for the weight of m; it is 1")(along("u", 3, 1))
+breaks("weight-axis", "turned", "axis 1 for the weight of y; it is 0")(along("r", 5, 2))
+breaks("weight-axis", "left", "axis 1 for the weight of m; it is 0")(along("w", 8, 1))
+breaks("weight-axis", "left", "axis 0 for the weight of y; it is 1")(along("v", 5, 0))
+
+
+@breaks("weight-axis", "turned", "the axis of its scales is lost in g in front of y")
+def _(net: Net) -> None:
+    net.weights |= {"r_q": np.ones((5, 3, 1), np.int8), "r_s": np.full(5, 0.1, np.float32), "r_z": np.zeros(5, np.int8)}
+    net.node("r").attribute[0].i = 0
+
+
 @breaks("grouped-transpose", "transposed", "3 scales in 2 groups")
 def _(net: Net) -> None:
     net.node("y").attribute[0].i = 2
@@ -298,6 +311,40 @@ def _(net: Net) -> None:
     net.inputs[0] = info("x", [1, 4, 8, 8], TensorProto.INT8)
     net.nodes.remove(net.node("x_q"))
     net.node("x_dq").input[0] = "x"
+
+
+@breaks("half-quantized", "left", "integer weights, a float input")
+def _(net: Net) -> None:
+    net.node("m").input[1] = "x"
+
+
+@breaks("half-quantized", "turned", "integer weights, a float input")
+def _(net: Net) -> None:
+    net.node("c").input[0] = "x"
+
+
+@breaks("rank", "turned", "a convolution of 1 dimensions")
+def _(net: Net) -> None:
+    net.inputs[0] = info("x", [1, 4, 8])
+    net.weights["w_q"] = np.ones((3, 4, 4), np.int8)
+    along("w", 4, 2)(net)
+    at = net.nodes.index(net.node("wt"))
+    net.nodes[at] = node("Transpose", "w", "wt", "wt", perm=[2, 1, 0])
+
+
+@breaks("computed-weight", "turned", "a weight that is computed")
+def _(net: Net) -> None:
+    net.inputs.append(info("v0", [3, 2, 3, 4]))
+    net.nodes.insert(0, node("DequantizeLinear", "v0_q v0_s v0_z", "v0_dq", "v0_dq"))
+    net.nodes.insert(0, node("QuantizeLinear", "v0 v0_s v0_z", "v0_q", "v0_q"))
+    net.weights |= {"v0_s": np.float32(0.1), "v0_z": np.int8(0)}
+    net.node("wt").input[0] = "v0_dq"
+
+
+@breaks("float-weight", "left", "an integer input, float weights")
+def _(net: Net) -> None:
+    net.weights["f"] = weight(5, 8)
+    net.node("m").input[0] = "f"
 
 
 @breaks("float-weight", "transposed", "an integer input, float weights")
@@ -382,6 +429,22 @@ def test_axes_need_opset_13() -> None:
 
 def test_float_networks_are_nobody_s_business() -> None:
     assert check_tensorrt(load(conv_relu())) == []
+
+
+@pytest.mark.parametrize("domain", ["TRT", "foo"])
+def test_plugins_that_come_with_it_are_no_foreign_operators(domain: str) -> None:
+    net = residual()
+    of_domain(domain, "PyramidROIAlign_TRT")(net)
+    assert check_tensorrt(net.model()) == []
+
+
+def test_weights_in_bodies_become_floats_too() -> None:
+    model = looped().model()
+    made, count = float_weights(model)
+    assert count == 1 and check_tensorrt(made) == []
+    assert not any(n.op_type == "DequantizeLinear" and is_const(n.inputs[0]) for n in made.graph.all_nodes())
+    fed = {"x": weight(6, 4)}
+    np.testing.assert_array_equal(run(made, fed)["y"], run(model, fed)["y"])
 
 
 def test_illegal_ones_come_first() -> None:

@@ -26,7 +26,7 @@ SHOWN = 5
 def check_tensorrt(model: Model) -> list[Violation]:
     """All violations, the illegal ones first."""
     found = [
-        Violation(r.name, r.severity, str(node.name), f"{text}. {r.why}")
+        Violation(r.name, r.severity, node.name or str(node.outputs[0].name), f"{text}. {r.why}")
         for r in RULES.values()
         for node, text in r.check(model)
     ]

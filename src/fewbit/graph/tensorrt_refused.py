@@ -11,13 +11,14 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from fewbit.graph.facts import weight_axis
 from fewbit.graph.model import Model, attr, dims, op_name
+from fewbit.graph.tensorrt_layer import arriving_axis, layer, layers, wanted_axis
 from fewbit.graph.tensorrt_rule import (
     ILLEGAL,
     WEIGHTED,
     Found,
     dequantized,
+    everywhere,
     integer,
     made_by,
     maker,
@@ -27,22 +28,20 @@ from fewbit.graph.tensorrt_rule import (
     pairs,
     readers,
     rule,
-    stored,
-    weighted,
 )
 
 LEAST_OPSET = 13
 
-NO_IMPORTER = frozenset(
-    "QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear".split()
-    + [
-        f"com.microsoft.{op}"
-        for op in "DynamicQuantizeLSTM DynamicQuantizeMatMul MatMulIntegerToFloat MatMulNBits QAttention QGemm "
-        "QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul "
-        "QLinearSigmoid QLinearSoftmax QuantizeLinear DequantizeLinear".split()
-    ]
-)
-"""Quantized operators that its parser does not know."""
+NO_IMPORTER = frozenset("QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear".split())
+"""Quantized operators of the ONNX standard that its parser does not know."""
+
+OF_RUNTIMES = ("ai.onnx.", "com.microsoft.", "com.ms.")
+"""How domains begin whose operators are of ONNX Runtime, or of ONNX beside its standard: the parser knows none."""
+
+PLUGINS = frozenset("EfficientNMS_TRT MultilevelCropAndResize_TRT PyramidROIAlign_TRT".split())
+"""Operators, of whatever domain, that its parser finds among the plugins that come with TensorRT."""
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 SCALES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -69,10 +68,27 @@ def opset(model: Model) -> Iterator[Found]:
 
 @rule("operator", ILLEGAL)
 def operator(model: Model) -> Iterator[Found]:
-    """It imports Q and DQ around float operators only; quantize again with target tensorrt, quant_type full."""
-    for node in model.ir.graph.all_nodes():
-        if op_name(node) in NO_IMPORTER:
+    """It imports Q and DQ around standard operators only; quantize the float network, as exported, for tensorrt."""
+    for node in everywhere(model):
+        if op_name(node) in NO_IMPORTER or (_foreign(node) and _of_runtime(node)):
             yield node, f"operator {op_name(node)}"
+
+
+@rule("plugin", ILLEGAL)
+def plugin(model: Model) -> Iterator[Found]:
+    """An operator outside of the ONNX standard needs a plugin, of which nothing is known here; use standard ones."""
+    for node in everywhere(model):
+        if _foreign(node) and not _of_runtime(node):
+            yield node, f"operator {op_name(node)}"
+
+
+def _of_runtime(node: ir.Node) -> bool:
+    return f"{node.domain}.".startswith(OF_RUNTIMES)
+
+
+def _foreign(node: ir.Node) -> bool:
+    """Whether an operator is neither of the ONNX standard, nor a plugin that comes with TensorRT."""
+    return op_name(node) != node.op_type and node.op_type not in PLUGINS
 
 
 @rule("integer-type", ILLEGAL)
@@ -90,7 +106,7 @@ def float_bias(model: Model) -> Iterator[Found]:
     for node in pairs(model):
         if _storage(node) == ir.DataType.INT32:
             yield node, "a DQ of int32"
-    for node in model.nodes:
+    for node in everywhere(model):
         bias = of(node, 2) if op_name(node) in WEIGHTED else None
         dq = dequantized(bias)
         if dq is not None and _storage(dq) != ir.DataType.INT32:
@@ -178,52 +194,50 @@ def activation_channels(model: Model) -> Iterator[Found]:
 
 @rule("weight-axis", ILLEGAL)
 def weight_axis_rule(model: Model) -> Iterator[Found]:
-    """Scales of weights lie along the output channels: axis 0 of Conv, 1 of ConvTranspose, that of the columns else."""
-    for node in weighted(model):
-        dq, want = dequantized(of(node, 1)), weight_axis(node)
-        s = numbers(dq, 1) if dq is not None else None
-        shape = dims(of(node, 1)) or dims(stored(of(node, 1)))
-        if dq is None or s is None or s.ndim != 1 or s.size == 1 or shape is None or want is None:
+    """Scales lie along the output channels: axis 0 of Conv, 1 of ConvTranspose, columns else (of a left side, rows)."""
+    for found in layers(model):
+        want = wanted_axis(found)
+        if found.dq is None or want is None or found.scales < 2:
             continue
-        axis = int(attr(dq, "axis", 1)) % len(shape)
-        if axis != want:
-            yield dq, f"axis {axis} for the weight of {node.name}; it is {want}"
+        axis = arriving_axis(found)
+        if axis is None:
+            yield found.dq, f"the axis of its scales is lost in {found.way[-1].name} in front of {found.node.name}"
+        elif axis != want:
+            yield found.dq, f"axis {axis} for the weight of {found.node.name}; it is {want}"
 
 
 @rule("grouped-transpose", ILLEGAL)
 def grouped_transpose(model: Model) -> Iterator[Found]:
     """The channels of one group share scales with those of another there; use one scale, or keep the layer float."""
-    for node in weighted(model):
-        dq = dequantized(of(node, 1))
-        s = numbers(dq, 1) if dq is not None else None
-        if op_name(node) == "ConvTranspose" and int(attr(node, "group", 1)) > 1 and s is not None and s.size > 1:
-            yield node, f"{s.size} scales in {attr(node, 'group')} groups"
+    for found in layers(model):
+        node = found.node
+        if op_name(node) == "ConvTranspose" and int(attr(node, "group", 1)) > 1 and found.scales > 1:
+            yield node, f"{found.scales} scales in {attr(node, 'group')} groups"
 
 
 @rule("rank", ILLEGAL)
 def rank(model: Model) -> Iterator[Found]:
     """Integer convolutions have two or three dimensions; keep others in float, or add a dimension of 1."""
-    for node in weighted(model):
-        shape = dims(of(node, 1)) or dims(stored(of(node, 1)))
-        plain = op_name(node) in ("Conv", "ConvTranspose")
-        if plain and dequantized(of(node, 1)) is not None and shape is not None and len(shape) not in (4, 5):
-            yield node, f"a convolution of {len(shape) - 2} dimensions"
+    for found in layers(model):
+        plain = op_name(found.node) in CONVOLUTIONS
+        if plain and found.dq is not None and found.shape is not None and len(found.shape) not in (4, 5):
+            yield found.node, f"a convolution of {len(found.shape) - 2} dimensions"
 
 
 @rule("computed-weight", ILLEGAL)
 def computed_weight(model: Model) -> Iterator[Found]:
     """The weights of integer convolutions are constants behind DQ, or behind Q and DQ."""
-    for node in model.nodes:
-        if op_name(node) in ("Conv", "ConvTranspose") and dequantized(of(node, 1)) and stored(of(node, 1)) is None:
+    for node in everywhere(model):
+        if op_name(node) in CONVOLUTIONS and integer(of(node, 1)) and layer(node) is None:
             yield node, "a weight that is computed"
 
 
 @rule("half-quantized", ILLEGAL)
 def half_quantized(model: Model) -> Iterator[Found]:
     """A layer with integer weights has integer inputs: Q and DQ in front of it, too."""
-    for node in weighted(model):
-        if dequantized(of(node, 1)) is not None and not integer(of(node, 0)):
-            yield node, "integer weights, a float input"
+    for found in layers(model):
+        if found.dq is not None and not integer(found.data):
+            yield found.node, "integer weights, a float input"
 
 
 @rule("pair", ILLEGAL)

@@ -74,9 +74,14 @@ def rule(name: str, severity: str) -> Callable[[Check], Check]:
 # -- questions --------------------------------------------------------------------------------------------------------
 
 
+def everywhere(model: Model) -> Iterator[ir.Node]:
+    """All nodes, those in bodies of If, Loop and Scan included: TensorRT builds them as it builds the rest."""
+    return iter(model.graph.all_nodes())
+
+
 def pairs(model: Model) -> Iterator[ir.Node]:
     """All Q and DQ."""
-    return (n for n in model.nodes if op_name(n) in PAIR)
+    return (n for n in everywhere(model) if op_name(n) in PAIR)
 
 
 def of(node: ir.Node, index: int) -> ir.Value | None:
@@ -101,19 +106,14 @@ def readers(node: ir.Node) -> list[ir.Node]:
 
 
 def answers(node: ir.Node) -> bool:
-    """Whether an output of the network comes from this node."""
+    """Whether an output of the network, or of a body, comes from this node."""
     return any(v.is_graph_output() for v in node.outputs)
 
 
 def alone(node: ir.Node) -> ir.Node | None:
-    """The only reader of a node that makes no output of the network."""
+    """The only reader of a node that makes no output."""
     found = readers(node)
     return found[0] if len(found) == 1 and not answers(node) else None
-
-
-def weighted(model: Model) -> Iterator[ir.Node]:
-    """Layers whose weight is a constant, as it is or behind Q and DQ."""
-    return (n for n in model.nodes if op_name(n) in WEIGHTED and stored(of(n, 1)) is not None)
 
 
 def stored(value: ir.Value | None) -> ir.Value | None:

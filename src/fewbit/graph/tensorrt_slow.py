@@ -8,13 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from fewbit.graph.model import Model, is_const, op_name
+from fewbit.graph.tensorrt_layer import layer, layers
 from fewbit.graph.tensorrt_rule import (
     ACTIVATIONS,
     SLOW,
     Found,
     alone,
-    answers,
     dequantized,
+    everywhere,
     integer,
     made_by,
     maker,
@@ -24,8 +25,6 @@ from fewbit.graph.tensorrt_rule import (
     pairs,
     readers,
     rule,
-    stored,
-    weighted,
 )
 
 NEEDS_OUTPUT = ("Add", "AveragePool", "GlobalAveragePool")
@@ -34,12 +33,8 @@ NEEDS_OUTPUT = ("Add", "AveragePool", "GlobalAveragePool")
 
 def _integer(node: ir.Node | None) -> bool:
     """Whether a layer has integer weights and inputs."""
-    return (
-        node is not None
-        and stored(of(node, 1)) is not None
-        and integer(of(node, 0))
-        and dequantized(of(node, 1)) is not None
-    )
+    found = layer(node)
+    return found is not None and found.dq is not None and integer(found.data)
 
 
 def _quantized_behind(node: ir.Node) -> bool:
@@ -52,16 +47,16 @@ def _quantized_behind(node: ir.Node) -> bool:
 @rule("float-weight", SLOW)
 def float_weight(model: Model) -> Iterator[Found]:
     """A layer computes in integers only if its weight is quantized, too; this one computes in float."""
-    for node in weighted(model):
-        if integer(of(node, 0)) and dequantized(of(node, 1)) is None:
-            yield node, "an integer input, float weights"
+    for found in layers(model):
+        if found.dq is None and integer(found.data):
+            yield found.node, "an integer input, float weights"
 
 
 @rule("one-side", SLOW)
 def one_side(model: Model) -> Iterator[Found]:
     """A product of two activations is integer only if both are quantized; this one computes in float."""
-    for node in model.nodes:
-        if op_name(node) != "MatMul" or stored(of(node, 1)) is not None:
+    for node in everywhere(model):
+        if op_name(node) != "MatMul" or layer(node) is not None:
             continue
         sides = [integer(of(node, i)) for i in (0, 1)]
         if any(sides) and not all(sides):
@@ -71,7 +66,7 @@ def one_side(model: Model) -> Iterator[Found]:
 @rule("split", SLOW)
 def split(model: Model) -> Iterator[Found]:
     """Between a layer and the activation or BatchNorm behind it Q and DQ undo their fusion; put them behind both."""
-    for node in weighted(model):
+    for node in (found.node for found in layers(model)):
         q = alone(node)
         dq = alone(q) if q is not None and op_name(q) == "QuantizeLinear" else None
         after = alone(dq) if dq is not None and op_name(dq) == "DequantizeLinear" else None
@@ -90,7 +85,7 @@ def residual_float(model: Model) -> Iterator[Found]:
 @rule("residual-both", SLOW)
 def residual_both(model: Model) -> Iterator[Found]:
     """Q and DQ between a layer and the Add behind it undo their fusion; leave those on the other side only."""
-    for node in model.nodes:
+    for node in everywhere(model):
         if op_name(node) != "Add" or not all(dequantized(of(node, i)) for i in (0, 1)):
             continue
         for value in node.inputs:
@@ -109,7 +104,7 @@ def _sums(model: Model) -> Iterator[tuple[ir.Node, ir.Value, ir.Value]]:
 
     Of two such values none needs to be the first.
     """
-    for node in model.nodes:
+    for node in everywhere(model):
         if op_name(node) != "Add" or any(v is None or is_const(v) for v in node.inputs):
             continue
         a, b = node.inputs
@@ -124,7 +119,7 @@ def _sums(model: Model) -> Iterator[tuple[ir.Node, ir.Value, ir.Value]]:
 @rule("open-output", SLOW)
 def open_output(model: Model) -> Iterator[Found]:
     """A layer without weights that reads integers has to make integers, else it computes in float; add Q and DQ."""
-    for node in model.nodes:
+    for node in everywhere(model):
         if op_name(node) not in NEEDS_OUTPUT or any(is_const(v) for v in node.inputs):
             continue
         if all(dequantized(v) is not None for v in node.inputs) and not _quantized_behind(node):
@@ -134,7 +129,7 @@ def open_output(model: Model) -> Iterator[Found]:
 @rule("shared-scale", SLOW)
 def shared_scale(model: Model) -> Iterator[Found]:
     """Parts of a Concat are only moved if all of them, and the result, have one scale; else each is computed anew."""
-    for node in model.nodes:
+    for node in everywhere(model):
         sources = [dequantized(v) for v in node.inputs]
         if op_name(node) != "Concat" or not all(sources):
             continue
@@ -158,5 +153,5 @@ def rescale(model: Model) -> Iterator[Found]:
 def answer(model: Model) -> Iterator[Found]:
     """What the network answers stays float; Q and DQ there cost a layer and accuracy, and broke builds of version 8."""
     for node in pairs(model):
-        if op_name(node) == "DequantizeLinear" and answers(node):
+        if op_name(node) == "DequantizeLinear" and any(v in model.graph.outputs for v in node.outputs):
             yield node, "Q and DQ in front of an output of the network"

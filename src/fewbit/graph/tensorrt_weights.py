@@ -22,7 +22,7 @@ def float_weights(model: Model) -> tuple[Model, int]:
     """
     out = model.clone()
     taken, done = out.names(), 0
-    for dq in out.nodes:
+    for dq in list(out.graph.all_nodes()):
         value = dq.inputs[0] if op_name(dq) == "DequantizeLinear" else None
         if value is None or not is_const(value):
             continue
@@ -34,7 +34,8 @@ def float_weights(model: Model) -> tuple[Model, int]:
         quantize = ir.node("QuantizeLinear", [w, *dq.inputs[1:]], along, name=out.fresh(f"{name}_pair", taken))
         made = quantize.outputs[0]
         made.name, made.type, made.shape = quantize.name, value.type, value.shape
-        out.graph.insert_before(dq, quantize)
+        assert dq.graph is not None
+        dq.graph.insert_before(dq, quantize)
         dq.replace_input_with(0, made)
         done += 1
     out.drop_unused()
