@@ -121,3 +121,11 @@ def test_every_flag_of_the_converter(cli: Cli, place: Path) -> None:
         said = done.err.replace("\n", " ")
         assert done.code == 0 or name.lstrip("-") in said, (name, said)
         assert "Traceback" not in said
+
+
+def test_tflite_is_read(cli: Cli, tmp_path: Path) -> None:
+    net = Path(__file__).parents[2] / "examples" / "tflite" / "demo-int8.tflite"
+    words = ["convert", "--fmk", "TFLITE", "--modelFile", net, "--outputFile", tmp_path / "out", "--quiet"]
+    assert cli(*words).code == 0 and (tmp_path / "out.onnx").exists()
+    done = cli(*["CAFFE" if w == "TFLITE" else w for w in words])
+    assert done.code == 2 and "is no .prototxt, .caffemodel file; say fmk TFLITE" in done.err

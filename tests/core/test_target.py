@@ -58,6 +58,10 @@ def test_every_condition_answers_for_facts_that_know_nothing():
         assert isinstance(condition(NodeFacts("Any")), bool), name
 
 
+def pool(**attrs: object) -> NodeFacts:
+    return NodeFacts("AveragePool", attrs=attrs)
+
+
 GEMM = {"constant": (False, True), "ranks": (2, 2), "shapes": ((None, 3), (3, 4))}
 
 
@@ -73,6 +77,20 @@ GEMM = {"constant": (False, True), "ranks": (2, 2), "shapes": ((None, 3), (3, 4)
         ("2-D depthwise convolution", conv((4, 1, 3, 3), 4), conv((4, 1, 3), 4)),
         ("both computed", NodeFacts("Add", constant=(False, False)), NodeFacts("Add", constant=(False, True))),
         ("matrix weight", NodeFacts("MatMul", **GEMM), NodeFacts("MatMul", **{**GEMM, "ranks": (3, 3)})),
+        ("matrix weight, not behind Concat", NodeFacts("M", **GEMM), NodeFacts("M", **GEMM, joined=True)),
+        ("no dilations", pool(dilations=(1, 1)), pool(dilations=(1, 2))),
+        ("no dilations, no padding counted", pool(pads=(1, 1)), pool(pads=(0, 1), count_include_pad=1)),
+        (
+            "no dilations, no padding counted",
+            pool(count_include_pad=1),
+            pool(auto_pad="SAME_UPPER", count_include_pad=1),
+        ),
+        ("no dilations, no padding counted", pool(pads=(0, 0), count_include_pad=1), pool(dilations=(2,))),
+        (
+            "no dilations, no padding counted with ceil_mode",
+            pool(pads=(1, 1), count_include_pad=1),
+            pool(count_include_pad=1, ceil_mode=1),
+        ),
         ("plain Gemm", NodeFacts("Gemm", **GEMM), NodeFacts("Gemm", **GEMM, attrs={"alpha": 0.5})),
         ("plain Gemm", NodeFacts("Gemm", **GEMM, attrs={"transB": 1}), NodeFacts("Gemm", **GEMM, attrs={"transA": 1})),
     ],

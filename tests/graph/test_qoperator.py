@@ -104,13 +104,13 @@ def two(op: str, kind: Any = U8) -> Model:
     return net.model(net.pair("t", 0.05, 100 if kind is U8 else 7))
 
 
-def one(op: str, kind: Any = U8, *, same: bool = False, more: str = "", **attrs: Any) -> Model:
+def one(op: str, kind: Any = U8, *, same: bool = False, more: str = "", opset: int = 17, **attrs: Any) -> Model:
     net = Net(["n", 4, 6, 6], kind)
     x = net.pair("x", 0.02, 120 if kind is U8 else -3)
     net.weights["shape"] = np.asarray([0, -1], np.int64)
     net.add(op, f"{x} {more}", "t", **attrs)
     scale, zero = (0.02, 120 if kind is U8 else -3) if same else (0.013, 100 if kind is U8 else -9)
-    return net.model(net.pair("t", scale, zero))
+    return net.model(net.pair("t", scale, zero), opset=opset)
 
 
 POOL = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
@@ -199,6 +199,8 @@ def test_the_float_model_stays_as_it_is() -> None:
 
 STAYS: dict[str, Callable[[], Model]] = {
     "max pool with other parameters": lambda: one("MaxPool", **POOL),
+    "average pool with gaps": lambda: one("AveragePool", opset=19, dilations=[2, 2], **POOL),
+    "average pool, ceil_mode, pads counted": lambda: one("AveragePool", count_include_pad=1, ceil_mode=1, **POOL),
     "softmax": lambda: one("Softmax", axis=1),
     "tanh": lambda: one("Tanh"),
 }

@@ -17,7 +17,7 @@ CONVERTER = set(
 
 def test_all_flags_are_there() -> None:
     assert set(NAMES) == CONVERTER | {"quantType", "bitNum"} and len(NAMES) == len(set(NAMES))
-    assert set(WAYS_IN) | {"ONNX", "MXNET"} == set(FRAMEWORKS)
+    assert set(WAYS_IN) | {"ONNX", "MXNET", "TFLITE", "CAFFE"} == set(FRAMEWORKS)
     for flag in FLAGS:
         assert flag.help and not (flag.because and flag.refused)
         assert set(flag.same) <= set(flag.choices)

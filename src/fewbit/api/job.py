@@ -37,7 +37,7 @@ from fewbit.config import QuantConfig, budgets
 from fewbit.core.plan import Plan
 from fewbit.core.timing import clock_for
 from fewbit.data import Batch
-from fewbit.engines import engine_version
+from fewbit.engines import engine_of, engine_version
 from fewbit.errors import EngineError, EngineMissing, FewbitWarning, PlanError, UsageError
 from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
@@ -290,21 +290,23 @@ class Job:
     def verified(self, out: Quantized, plan: Plan) -> QuantReport | None:
         """What running both networks shows; None, with a warning, if numbers that were made up do not suit them."""
 
-        def run(open: Open, stand_in: str = "") -> QuantReport:
+        def run(open: Open, engine: str, stand_in: str = "") -> QuantReport:
             fused = rescaled(self.fused, plan.rescales)
+            trusted = opener("onnxruntime", 1) if engine != "onnxruntime" else None
             return verify_quantized(
-                self.given, out, plan, self.judged_on(), open, fused=fused, stand_in=stand_in
-            )  # fmt: skip
+                self.given, out, plan, self.judged_on(), open, fused=fused, stand_in=stand_in, trusted=trusted
+            )
 
         if own := own_engine(self.config.target):
             try:
-                return run(opener(own, 1))
+                return run(opener(own, 1), own)
             except EngineMissing:
                 pass  # the simulation will do
             except EngineError as e:
                 warnings.warn(f"verified in the simulation, not in {own}: {e}", FewbitWarning, stacklevel=3)
         try:
-            return run(simulator(self.config.target, 1), target_named(self.config.target).engine)
+            engine = engine_of(self.config.target)
+            return run(simulator(self.config.target, 1), engine, target_named(self.config.target).engine)
         except EngineError as e:
             if not self.made_up:
                 raise

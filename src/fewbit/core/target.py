@@ -31,6 +31,7 @@ class NodeFacts:
         constant: which inputs are constants.
         groups: of a convolution, else 1. channels: output channels of a weighted operator.
         attrs: the node's plain attributes.
+        joined: what it reads was put together along another axis than the last, with at most Relus between.
     """
 
     op: str
@@ -40,6 +41,7 @@ class NodeFacts:
     groups: int = 1
     channels: int | None = None
     attrs: dict[str, object] = field(default_factory=dict)
+    joined: bool = False
 
     @property
     def depthwise(self) -> bool:
@@ -65,6 +67,26 @@ class NodeFacts:
     def recurrent(self) -> bool:
         """An LSTM or GRU with constant weights, time in front."""
         return self.is_const(1) and self.is_const(2) and not self.attrs.get("layout", 0)
+
+    @property
+    def dense(self) -> bool:
+        """A window without gaps."""
+        found = self.attrs.get("dilations", ())
+        return isinstance(found, tuple) and all(d == 1 for d in found)
+
+    @property
+    def padded(self) -> bool:
+        """A window that may reach over the edge."""
+        pads = self.attrs.get("pads", ())
+        return (isinstance(pads, tuple) and any(pads)) or self.attrs.get("auto_pad", "NOTSET") not in (
+            "NOTSET",
+            "VALID",
+        )
+
+    @property
+    def counts_padding(self) -> bool:
+        """An average that counts the zeros beyond the edge."""
+        return bool(self.attrs.get("count_include_pad", 0))
 
     def dim(self, i: int, axis: int) -> int:
         """Length of an axis of input `i`; 0 if unknown or missing."""
@@ -104,6 +126,7 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
     "2-D depthwise convolution": lambda n: n.is_const(1) and n.rank(1) == 4 and n.depthwise,
     "both computed": lambda n: not n.is_const(0) and not n.is_const(1),
     "matrix weight": lambda n: n.is_const(1) and n.rank(1) == 2,
+    "matrix weight, not behind Concat": lambda n: n.is_const(1) and n.rank(1) == 2 and not n.joined,
     "matrix weight of 140000 or more": lambda n: n.is_const(1) and n.rank(1) == 2 and n.matrix(1) >= 140_000,
     "weight matrices": lambda n: n.is_const(1) and (n.rank(1) or 0) >= 2,
     "weight matrices of 100000 or more": lambda n: n.is_const(1) and n.matrix(1) >= 100_000,
@@ -125,6 +148,11 @@ CONDITIONS: dict[str, Callable[[NodeFacts], bool]] = {
         and not n.attrs.get("transA", 0)
     ),
     "plain Gemm of 140000 or more": lambda n: CONDITIONS["plain Gemm"](n) and n.matrix(1) >= 140_000,
+    "no dilations": lambda n: n.dense,
+    "no dilations, no padding counted": lambda n: n.dense and not (n.counts_padding and n.padded),
+    "no dilations, no padding counted with ceil_mode": lambda n: (
+        n.dense and not (n.counts_padding and n.attrs.get("ceil_mode", 0))
+    ),
     "nearest": lambda n: n.attrs.get("mode", "nearest") == "nearest",
     "weight is constant, one group": lambda n: n.is_const(1) and n.groups == 1 and n.rank(1) in (4, 5),
 }
@@ -141,7 +169,8 @@ class OpRule:
             quantized offline, `bias` int32 with the scale input × weight, `keep` left as it is.
         outputs: `act` gets its own parameters (or those of what is absorbed), `same` takes those of the first input
             (values only move), `float` is left alone, `both` likewise and float readers read it unrounded, `fork` gets
-            its own parameters if nothing is absorbed and several operators read it, and is left alone otherwise.
+            its own parameters if nothing is absorbed and several read it (an output of the network has one reader
+            more), and is left alone otherwise.
         core: carries the cost; seeds smart mode. A support operator is quantized only between quantized ones.
         absorbs: operators that the engine merges into this one; the output's parameters sit behind them.
         shares: all `act` inputs and the output share one set of parameters (concat).
@@ -198,7 +227,8 @@ class Target:
         slow: activation dtype → measured factor against float, for types that work but cost.
         grabs: operators that the engine makes integer by itself if they stand between a DQ and a Q.
         summed: what is added to a product has to be written as a Sum, for the product to be computed in integers.
-        sampled: strides of 1×1 convolutions have to be taken in front of them, for these to be computed in integers.
+        sampled: strides of 1×1 convolutions have to be taken in front of them, for these to be computed in integers,
+            and held back where they are padded.
         float_only: operators that were measured and have no row → why.
         opset: opset that the engine needs for the form.
         checked: where the rows were measured; "not run here" if they were not.

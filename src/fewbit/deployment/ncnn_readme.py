@@ -92,9 +92,7 @@ def _snippet(name: str, facts: Mapping[str, Any]) -> list[str]:
     """Python that runs the first sample, and compares with what ncnn answered here."""
     lines = ["import ncnn", "import numpy as np", "", "net = ncnn.Net()"]
     lines += [f'net.load_param("{name}.param")', f'net.load_model("{name}.bin")']
-    lines.append(
-        "# Mat borrows an array, so keep it in a variable; ncnn gets a copy, as it may write into its input"
-    )
+    lines.append("# Mat borrows an array, so keep it in a variable; ncnn gets a copy, as it may write into its input")
     for i in facts["inputs"]:
         kind = "float32" if i["type"].startswith("float") else "int32"
         lines.append(f'{i["blob"]} = np.load("inputs/0/{i["file"]}")[0].astype(np.{kind})')

@@ -18,6 +18,8 @@ Good to know, all seen in its optimized graphs (1.31):
 * 16-bit pairs compute in float; weights behind a 16-bit DQ are unpacked in every run.
 * In the same way Softmax and AveragePool between DQ and Q become integer, though slower. MatMul's output is left float
   here; readers that want integers put a Q there.
+* QLinearAveragePool knows no dilations: a network with such a pool between DQ and Q cannot be loaded. With ceil_mode
+  and count_include_pad it divides by another number than the float operator does.
 * QLinearSoftmax overflows where the scale of its output is small: with ten flat classes the top one was never right.
   So there is no row for Softmax.
 * On x86 the pairs of s8 are changed to u8 where that is possible, and what is not changed computes in float.
@@ -83,7 +85,10 @@ RULES = (
     OpRule("LeakyRelu", ("act",), pays=0.86, runs="QLinearLeakyRelu"),
     OpRule("Sigmoid", ("act",), pays=0.87, runs="QLinearSigmoid"),
     OpRule("Relu", ("act",), pays=0.87, note="not an operator any more: Q cuts off what is negative"),
-    OpRule("AveragePool", ("act",), pays=1.83, runs="QLinearAveragePool"),
+    OpRule(
+        "AveragePool", ("act",), when="no dilations, no padding counted with ceil_mode", pays=1.83,
+        runs="QLinearAveragePool",
+    ),
     # -- what only moves values
     OpRule("MaxPool", ("act",), ("same", "float"), pays=0.62, runs="MaxPool NhwcMaxPool"),
     OpRule("Reshape", ("act", "keep"), ("same",), pays=0.83, runs="Reshape"),

@@ -14,8 +14,13 @@ it; against f32 they are about half (Conv 0.32, MatMul 0.30).
 * A convolution whose float output forks and meets itself again in an Add or Mul (squeeze-excitation) answers with wrong
   numbers in 2026.4, if a dimension is free. With Q and DQ in front of the fork it is right (`fork` below); so it is
   where something is merged into the convolution.
+* AveragePool that counts its padding (count_include_pad) answers with wrong numbers behind a DQ.
+* MatMul with weights behind a Concat along another axis than the last: OpenVINO keeps zero points for each part, cannot
+  spread them over the product, and refuses the network; with a Relu between it ends the process.
 * The stride of 1×1 convolutions is moved in front of them, behind the DQ, which costs them their integers: six of 53 in
-  ResNet-50, an eighth of its time. With a MaxPool in front of the DQ they keep them (`sampled`).
+  ResNet-50, an eighth of its time. With a MaxPool in front of the DQ they keep them (`sampled`). If they are padded,
+  that is moved wrongly, in float as well; a 1×1 MaxPool right in front holds it back.
+* Signed integers of a Concat that a convolution reads are taken for unsigned ones; not with a MaxPool behind the Q.
 * Weights must be signed: with u8 weights everything stays float.
 * 16-bit Q and DQ are ignored or computed in float.
 * A float input and an s8 weight behind a DQ: MatMul and Gemm quantize the input by themselves, 32 values at a time, and
@@ -54,8 +59,8 @@ RULES = (
     ),
     OpRule("Gemm", LAYER, ("float",), core=True, absorbs=MERGED, when="plain Gemm", pays=0.60, runs="FullyConnected"),
     OpRule(
-        "MatMul", ("act", "weight"), ("float",), core=True, absorbs=MERGED, when="matrix weight", pays=0.56,
-        runs="FullyConnected",
+        "MatMul", ("act", "weight"), ("float",), core=True, absorbs=MERGED, when="matrix weight, not behind Concat",
+        pays=0.56, runs="FullyConnected",
     ),
     OpRule(
         "MatMul", ("act",), ("float",), when="both computed", pays=0.83, runs="MatMul Subgraph",
@@ -67,7 +72,9 @@ RULES = (
     OpRule("Sub", ("act",), ("float",), when="both computed", pays=1.09, note="part of a convolution"),
     OpRule("Concat", ("act",), shares=True, pays=1.16, runs="Concatenation"),
     OpRule("GlobalAveragePool", ("act",), ("float",), pays=1.01, runs="Reduce"),
-    OpRule("AveragePool", ("act",), ("float",), pays=1.03, runs="Pooling"),
+    OpRule(
+        "AveragePool", ("act",), ("float",), when="no dilations, no padding counted", pays=1.03, runs="Pooling",
+    ),
     # -- what only moves values
     OpRule("MaxPool", ("act",), ("same", "float"), pays=0.93, runs="Pooling"),
     OpRule("Reshape", ("act", "keep"), ("same",), pays=1.10, runs="Reshape"),

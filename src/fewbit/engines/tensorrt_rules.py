@@ -44,7 +44,7 @@ RULES = (
         "Add", ("act",), absorbs=CLAMPS, when="both computed", residual=True,
         note="part of the layer in front, whose side stays float; else integer inputs need an integer output",
     ),
-    OpRule("AveragePool", ("act",), note=BOTH),
+    OpRule("AveragePool", ("act",), when="no dilations", note=BOTH),
     OpRule("GlobalAveragePool", ("act",), note=BOTH),
     OpRule("Concat", ("act",), shares=True, note="one scale for all parts: nothing is computed"),
     # -- what only moves values

@@ -32,7 +32,21 @@ def facts(node: ir.Node) -> NodeFacts:
             for k, a in node.attributes.items()
             if a.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS)
         },
+        joined=_joined(node),
     )
+
+
+def _joined(node: ir.Node) -> bool:
+    """Whether a node reads the output of a Concat along another axis than the last, or a Relu behind one."""
+    value = node.inputs[0] if node.inputs else None
+    while value is not None and (maker := value.producer()) is not None:
+        if maker.op_type == "Concat":
+            axis, rank = int(attr(maker, "axis", 0)), len(dims(maker.outputs[0]) or ())
+            return axis != -1 and axis != rank - 1
+        if maker.op_type != "Relu":
+            return False
+        value = maker.inputs[0]
+    return False
 
 
 def weight_axis(node: ir.Node) -> int | None:

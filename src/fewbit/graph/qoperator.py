@@ -353,6 +353,15 @@ def _one(op: str, *attrs: str) -> Callable[[_Site], New | None]:
     return rule
 
 
+def _pool(site: _Site) -> New | None:
+    """An average; its integer kernel has no dilations, and with ceil_mode it miscounts the padding that is to count."""
+    gaps, counts = attr(site.node, "dilations", ()), attr(site.node, "count_include_pad", 0)
+    if any(d != 1 for d in gaps) or (counts and attr(site.node, "ceil_mode", 0)):
+        return None
+    words = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+    return _one("QLinearAveragePool", *words)(site)
+
+
 def _concat(site: _Site) -> New | None:
     y, parts = _result(site), [_activation(site, i) for i in range(len(site.inputs))]
     if y is None or any(x is None or x.q.dtype != y.q.dtype for x in parts):
@@ -372,10 +381,9 @@ def _move(site: _Site) -> New | None:
 
 
 def _names() -> Iterator[tuple[str, Callable[[_Site], New | None]]]:
-    pool = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
     yield from (("Conv", _conv), ("MatMul", _matmul), ("Gemm", _gemm), ("Concat", _concat))
     yield from (("Add", _pair("QLinearAdd")), ("Mul", _pair("QLinearMul")))
-    yield from (("AveragePool", _one("QLinearAveragePool", *pool)), ("Sigmoid", _one("QLinearSigmoid")))
+    yield from (("AveragePool", _pool), ("Sigmoid", _one("QLinearSigmoid")))
     yield from (
         ("GlobalAveragePool", _one("QLinearGlobalAveragePool")),
         ("LeakyRelu", _one("QLinearLeakyRelu", "alpha")),

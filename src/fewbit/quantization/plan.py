@@ -157,7 +157,7 @@ def _add_node(
     kinds = [rule.outputs[min(i, len(rule.outputs) - 1)] for i in range(len(node.outputs))]
     ends = end_of(node, picked).outputs if len(node.outputs) == 1 else node.outputs
     for value, kind in zip(ends, kinds, strict=True):
-        if kind == "fork" and (value is not node.outputs[0] or len(value.uses()) < 2):
+        if kind == "fork" and (value is not node.outputs[0] or _readers(value) < 2):
             kind = "float"
         if kind in ("float", "both") or not value.name or not (value.dtype is None or is_float(value)):
             continue
@@ -167,6 +167,11 @@ def _add_node(
             for name in acts if rule.shares else acts[:1]:
                 draft.join(name, value.name)
             draft.covered |= set(acts) if rule.shares else {value.name}
+
+
+def _readers(value: Value) -> int:
+    """Operators that read a value; whoever asked for the network's answers is one more."""
+    return len(value.uses()) + bool(value.is_graph_output())
 
 
 def _add_constant(node: Node, value: Value, draft: _Draft, spec: QuantSpec, role: str, storage: str = "") -> None:

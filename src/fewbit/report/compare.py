@@ -45,6 +45,7 @@ def compare(
     batches: Iterable[Batch],
     open: Open,
     *,
+    reference: Open | None = None,
     inner: Model | None = None,
     pairs: Iterable[Pair] | None = None,
     limit: int | None = None,
@@ -57,7 +58,7 @@ def compare(
         float_model, quant_model: inputs and outputs of the same names.
         inner: float form to compare inner values with, where corrections rescaled them; default: `float_model`.
         batches: the data; visited once for each group of layers.
-        open: loads a model into an engine.
+        open: loads a model into an engine. reference: the same for the float network, if another engine is to run it.
         pairs: values to compare, (name in the float network, name in the quantized one); default: all both have.
         limit: stop after this many batches.
         memory_limit: MiB for the inner values of one batch; if they need more, layers are compared in groups.
@@ -92,7 +93,7 @@ def compare(
     for n, group in enumerate(groups):
         if n:
             stream = iter(islice(batches, limit))
-        sides = _Sides(inner, quant_model, group, open, float_model if not n else None)
+        sides = _Sides(inner, quant_model, group, (reference or open, open), float_model if not n else None)
         seen = 0
         for batch in stream:
             sides.measure(batch.feeds, meters, ends)
@@ -163,17 +164,18 @@ class _Sides:
     """Both networks, opened so that they show one group of inner values; with `plain`, and once as they are."""
 
     def __init__(
-        self, inner: Model, quant_model: Model, group: Sequence[Pair], open: Open, plain: Model | None
+        self, inner: Model, quant_model: Model, group: Sequence[Pair], opens: tuple[Open, Open], plain: Model | None
     ) -> None:
         self.group = group
+        ours, theirs = opens
         fed = {i.name for i in inner.inputs}
         self.shown = self.plain = None
         if group:
             a = inner.with_outputs(a for a, _ in group if a not in fed)
             b = quant_model.with_outputs(b for _, b in group)
-            self.shown = open(a), open(b)
+            self.shown = ours(a), theirs(b)
         if plain is not None:
-            self.plain = open(plain), open(quant_model)
+            self.plain = ours(plain), theirs(quant_model)
 
     def measure(self, feeds: Feeds, meters: dict[Pair, _Meter], ends: dict[str, _Meter]) -> None:
         """Run one batch; the answers of the networks as they are first, so that both do not sit in memory at once."""

@@ -2,6 +2,7 @@
 
     slower    latency ÷ float latency ≥ 1        off      output cosine < 0.98, or NaN
     vain      no layer became integer, or the result is not smaller
+    foreign   the engine answers the float network otherwise than ONNX Runtime: SQNR < 30 dB
 
 Each of these is printed in a frame, with the layers to blame and what to try.
 """
@@ -30,6 +31,9 @@ SAME = 1.05
 LOSS = 0.01
 """Share of the latency that a layer must lose to be named."""
 
+LEAST_FLOAT = 30.0
+"""SQNR in dB that two engines must reach against each other on a float network; bf16 gives 35 to 55."""
+
 NAMED = 5
 """Layers named in a frame."""
 
@@ -51,6 +55,7 @@ class QuantReport:
         kept: the others, and why.
         cosine, sqnr: of the worst output, float against quantized, on data; None if not measured, nan if the output
             holds NaN or inf. batches: how many.
+        float_sqnr: of the target's float answer against ONNX Runtime's, whose answer then counts; None if they agree.
         worst: values with the lowest SQNR. suspects: names of integer layers that add most noise themselves.
         latency: of the quantized network, its ratio against float; None if not measured.
         slowest: layers that take longer than in float, most time lost first.
@@ -70,6 +75,7 @@ class QuantReport:
     cosine: float | None = None
     sqnr: float | None = None
     batches: int = 0
+    float_sqnr: float | None = None
     worst: tuple[LayerError, ...] = ()
     suspects: tuple[str, ...] = ()
     latency: Timing | None = None
@@ -137,6 +143,13 @@ class QuantReport:
             )
             named = [f"{short(r.layer)} (+{number(r.lost, 0)} us)" for r in self.losing()[:NAMED]]
             found.append(text + _blame("Most time is lost in", named))
+        if self.float_sqnr is not None:
+            said = f"{number(self.float_sqnr, 1)} dB" if math.isfinite(self.float_sqnr) else "another shape"
+            found.append(
+                f"WRONG ALREADY IN FLOAT: {self.target} answers the float network with {said} against ONNX Runtime, "
+                f"where {LEAST_FLOAT:g} dB and more are rounding. What is told of the output here is told against ONNX "
+                "Runtime's float answer."
+            )
         if self.off:
             assert self.cosine is not None
             what = "THE OUTPUT HOLDS NaN OR inf" if math.isnan(self.cosine) else "THE OUTPUT IS OFF"
@@ -150,6 +163,8 @@ class QuantReport:
         found = []
         if self.layers and not self.quantized:
             found.append("see the reasons above for what keeps the layers float")
+        if self.float_sqnr is not None:
+            found.append("run it in another engine: target = onnxruntime; see where the two part: fewbit verify")
         if self.weights_only:
             return [*found, *(self._finer() if self.off else [])]
         bits = self.config.get("bit_num", 8)
