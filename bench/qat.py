@@ -210,7 +210,7 @@ def page(results: Mapping[str, Any]) -> str:
             "## The exported network in ONNX Runtime against the simulation, 10,000 test images a seed\n\n"
             "Where outputs differ, a layer that stays float was summed in another order, and a value behind it was "
             "rounded to the next level: with all layers integer none of 3,000 images differs, with the default 2 do. A "
-            "level of 4 bits is 17 of the steps counted here. Where only the class differs, two scores are nearly equal.",
+            "level of 4 bits is 17 of the steps counted. Where only the class differs, two scores are nearly equal.",
             table([*told, "step"], checks),
             *([CONTROL, table(["network", "seeds", "float %", "trained on %"], controls)] if controls else []),
         ]
