@@ -288,3 +288,16 @@ def tag(kind: str, nodes: Sequence[ir.Node]) -> str:
 def is_tagged(node: ir.Node) -> bool:
     """Whether a node is part of a marked picture."""
     return PATTERN_KEY in node.metadata_props
+
+
+def tag_pattern(made: Iterable[ir.Value], inputs: Iterable[ir.Value], tag: str) -> None:
+    """Say of all nodes between these values that they are one operator: none of them becomes integer alone."""
+    seen, reach = set(inputs), list(made)
+    while reach:
+        value = reach.pop()
+        node = value.producer()
+        if value in seen or node is None:
+            continue
+        seen.add(value)
+        node.metadata_props[PATTERN_KEY] = tag
+        reach += [v for v in node.inputs if v is not None]

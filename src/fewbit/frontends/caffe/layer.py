@@ -26,7 +26,7 @@ from fewbit.frontends.caffe.settings import Settings
 from fewbit.frontends.caffe.weights import Weights
 from fewbit.graph.build import Builder, Dims, Value, shape_of, told
 from fewbit.graph.model import SOURCE_OP, Array
-from fewbit.graph.rewrite import PATTERN_KEY
+from fewbit.graph.rewrite import tag_pattern
 
 Rule = Callable[["Layer"], "Value | tuple[Value, ...]"]
 
@@ -203,16 +203,8 @@ def whole(rule: Rule) -> Rule:
     @wraps(rule)
     def tagged(layer: Layer) -> Value | tuple[Value, ...]:
         found = rule(layer)
-        ends, seen = set(layer.inputs), set[Value]()
-        reach = [*found] if isinstance(found, tuple) else [found]
-        while reach:
-            value = reach.pop()
-            node = value.producer()
-            if value in ends or value in seen or node is None:
-                continue
-            seen.add(value)
-            node.metadata_props[PATTERN_KEY] = f"{layer.spec.type}:{layer.name}"
-            reach += [v for v in node.inputs if v is not None]
+        made = found if isinstance(found, tuple) else (found,)
+        tag_pattern(made, layer.inputs, f"{layer.spec.type}:{layer.name}")
         return found
 
     return tagged

@@ -9,7 +9,7 @@ from functools import wraps
 
 from fewbit.frontends.mxnet.layer import Layer, Rule
 from fewbit.graph.build import Value
-from fewbit.graph.rewrite import PATTERN_KEY
+from fewbit.graph.rewrite import tag_pattern
 
 
 def whole(rule: Rule) -> Rule:
@@ -18,16 +18,8 @@ def whole(rule: Rule) -> Rule:
     @wraps(rule)
     def tagged(layer: Layer) -> Value | tuple[Value, ...]:
         found = rule(layer)
-        ends, seen = set(layer.inputs), set[Value]()
-        reach = [*found] if isinstance(found, tuple) else [found]
-        while reach:
-            value = reach.pop()
-            node = value.producer()
-            if value in ends or value in seen or node is None:
-                continue
-            seen.add(value)
-            node.metadata_props[PATTERN_KEY] = f"{layer.op.removeprefix('_contrib_')}:{layer.name}"
-            reach += [v for v in node.inputs if v is not None]
+        made = found if isinstance(found, tuple) else (found,)
+        tag_pattern(made, layer.inputs, f"{layer.op.removeprefix('_contrib_')}:{layer.name}")
         return found
 
     return tagged
