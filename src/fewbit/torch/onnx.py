@@ -130,9 +130,8 @@ def _check_batch(net: nn.Module, several: Sequence[Any], leaves: Sequence[Tensor
         return
     more = tuple(torch.cat([x, x[:1]]) if isinstance(x, Tensor) and x.ndim else x for x in several)
     try:
-        with torch.no_grad():
-            again = [x for x in torch.utils._pytree.tree_leaves(net(*more)) if isinstance(x, Tensor)]
-    except Exception:  # it takes so many and no others: what was exported is right
+        again = [x for x in torch.utils._pytree.tree_leaves(_tried(net, more)) if isinstance(x, Tensor)]
+    except UsageError:  # it takes so many and no others: what was exported is right
         return
     for i in fixed:
         if i < len(again) and len(again[i]) > len(leaves[i]):
