@@ -19,6 +19,7 @@ from fewbit.engines.ncnn.integer import integer_layer, requantized
 from fewbit.engines.ncnn.match import CLOSE, Wanted, apart, blobs_of, candidates, matches
 from fewbit.engines.ncnn.param import Layer, inputs_of
 from fewbit.engines.ncnn.pnnx import TIMEOUT, converted
+from fewbit.engines.ncnn.rehearsal import rehearse
 from fewbit.engines.ncnn.runtime import load, unknown_types
 from fewbit.engines.ncnn.weights import Weights
 from fewbit.errors import EngineError
@@ -82,7 +83,9 @@ def to_ncnn(
     wanted, answers = _seen(given, feeds)
     named = {n: candidates(w, layers, weights) for n, w in wanted.items()}
     blobs = {b for found in named.values() for layer in found for b in blobs_of(layer)} | set(outputs.values())
-    values = load(layers, weights).run({inputs[n]: x[0] for n, x in feeds.items()}, sorted(blobs), keep=True)
+    fed = {inputs[n]: x[0] for n, x in feeds.items()}
+    rehearse(layers, weights, fed, outputs.values())
+    values = load(layers, weights).run(fed, sorted(blobs), keep=True)
     for name, blob in outputs.items():
         off = apart(answers[name], values[blob])
         if not off < CLOSE:
