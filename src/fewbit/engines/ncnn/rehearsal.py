@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.engines.ncnn.param import Layer, write_param
-from fewbit.engines.ncnn.weights import Weights, write_bin
+from fewbit.engines.ncnn.param import Layer
+from fewbit.engines.ncnn.runtime import written
+from fewbit.engines.ncnn.weights import Weights
 from fewbit.errors import EngineError
 
 SECONDS = 600
@@ -59,8 +60,7 @@ def rehearse(
     """
     with tempfile.TemporaryDirectory(prefix="fewbit-ncnn-") as folder:
         where = Path(folder)
-        (where / "net.param").write_text(write_param(layers), "utf-8")
-        (where / "net.bin").write_bytes(write_bin(layers, weights))
+        written(where, layers, weights)
         kinds = {n: np.int32 if x.dtype.kind in "iub" else np.float32 for n, x in feeds.items()}
         arrays: dict[str, Any] = {n: np.ascontiguousarray(x, kinds[n]) for n, x in feeds.items()}
         np.savez(where / "feeds.npz", **arrays)

@@ -124,7 +124,13 @@ def _runtime() -> Any:
 def load(layers: Sequence[Layer], weights: Weights, threads: int = 1, *, half: bool = False, **options: bool) -> Loaded:
     """Load layers and weights; half: float weights are stored in 16 bits; options: of `Loaded`."""
     with tempfile.TemporaryDirectory(prefix="fewbit-ncnn-") as folder:
-        param, data = Path(folder) / "net.param", Path(folder) / "net.bin"
-        param.write_text(write_param(layers), "utf-8")
-        data.write_bytes(write_bin(layers, weights, half))
+        param, data = written(Path(folder), layers, weights, half)
         return Loaded(param, data, threads, **options)
+
+
+def written(folder: Path, layers: Sequence[Layer], weights: Weights, half: bool = False) -> tuple[Path, Path]:
+    """The two files of a network, `net.param` and `net.bin`, in a folder."""
+    param, data = folder / "net.param", folder / "net.bin"
+    param.write_text(write_param(layers), "utf-8")
+    data.write_bytes(write_bin(layers, weights, half))
+    return param, data
