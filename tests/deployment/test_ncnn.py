@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("ncnn")
-pytest.importorskip("pnnx")
-
 import torch
 from PIL import Image
 from torch import nn

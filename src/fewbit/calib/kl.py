@@ -30,7 +30,9 @@ NOTHING = np.float32(2.0**-52)
 
 @observer("kl")
 class KlObserver:
-    """Up to T of MindSpore Lite's KL search."""
+    """Up to T of MindSpore Lite's KL search. `search`: counts in bins and levels → T, in bins."""
+
+    search = staticmethod(threshold_bins)
 
     def __init__(self, spec: QuantSpec) -> None:
         self.spec = spec
@@ -56,7 +58,7 @@ class KlObserver:
             raise nothing_seen()
         top = seen.absmax
         if top > NOTHING:
-            top *= threshold_bins(self.folded(), 1 << max(0, self.spec.bits - 1)) / BINS
+            top *= self.search(self.folded(), 1 << max(0, self.spec.bits - 1)) / BINS
         return (-top if seen.lo < 0 else 0.0), top
 
     def folded(self) -> NDArray[np.int64]:

@@ -17,10 +17,9 @@ from typing import Any, Self
 import numpy as np
 
 from fewbit.calib.base import Float32, observer
-from fewbit.calib.kl import NOTHING, KlObserver
+from fewbit.calib.kl import KlObserver
 from fewbit.calib.minmax import Range, finite_range, nothing_seen
 from fewbit.core.spec import QuantSpec
-from fewbit.core.threshold_2048 import BINS
 from fewbit.core.threshold_ncnn import threshold_bins
 
 ALPHA = (0.0, 1.71063519, 2.15159277, 2.55913646, 2.93620062, 3.28691474, 3.6151146, 3.92403714)
@@ -33,15 +32,7 @@ SPREAD = 2 * 0.175 * (1 + math.sqrt(math.pi * math.log(4)))
 class NcnnKlObserver(KlObserver):
     """Up to T of ncnn's KL search."""
 
-    def result(self) -> Range:
-        """The range to keep: symmetric about 0 if any value is negative."""
-        seen = self.histogram
-        if seen.counts is None:
-            raise nothing_seen()
-        top = seen.absmax
-        if top > NOTHING:
-            top *= threshold_bins(self.folded(), 1 << max(0, self.spec.bits - 1)) / BINS
-        return (-top if seen.lo < 0 else 0.0), top
+    search = staticmethod(threshold_bins)
 
 
 @observer("eq")

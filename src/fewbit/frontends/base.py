@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fewbit.errors import ConfigError, ModelFormatError, UsageError
 from fewbit.frontends.ways_in import OF_TORCH, check_there, way_in
@@ -36,6 +36,24 @@ class Ask:
     allow_quantized: bool = False
     input_shapes: Shapes = field(default_factory=dict)
     params: Path | None = None
+
+
+Rule = TypeVar("Rule")
+
+
+def registering(table: dict[str, Rule]) -> Callable[..., Callable[[Rule], Rule]]:
+    """The decorator that puts a rule into a front end's table under every name that its operator has."""
+
+    def op(*names: str) -> Callable[[Rule], Rule]:
+        def add(rule: Rule) -> Rule:
+            for name in names:
+                assert name not in table, f"two rules for {name!r}"
+                table[name] = rule
+            return rule
+
+        return add
+
+    return op
 
 
 Loader = Callable[[Path, Ask], Model]

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("ncnn")
-
 from fewbit.engines.ncnn.integer import NO_WINOGRAD, by_group, winograd_may_overflow
 from fewbit.engines.ncnn.param import Layer
 from tests.engines.ncnn.oracle import conv, conv_sums, dense, parts, real, rounded, run

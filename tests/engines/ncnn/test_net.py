@@ -10,9 +10,6 @@ import numpy as np
 import onnx
 import pytest
 
-pytest.importorskip("ncnn")
-pytest.importorskip("pnnx")
-
 import fewbit as fb
 from fewbit.engines import open_runner
 from fewbit.engines.ncnn import match, net, pnnx

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("ncnn")
-pytest.importorskip("pnnx")
-
 from fewbit.engines import open_runner
 from fewbit.engines.ncnn import rehearsal
 from fewbit.errors import EngineError

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("ncnn")
-pytest.importorskip("pnnx")
-
 import fewbit as fb
 from fewbit.api import common
 from fewbit.core.target import TARGETS

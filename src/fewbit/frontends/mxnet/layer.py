@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fewbit.errors import ModelFormatError, UnsupportedModel
-from fewbit.frontends.base import shapes_wanted
+from fewbit.frontends.base import registering, shapes_wanted
 from fewbit.frontends.mxnet.attrs import Attrs
 from fewbit.graph.build import Builder, Dims, Value, shape_of, told, type_of
 from fewbit.graph.model import SOURCE_OP, Array
@@ -28,17 +28,7 @@ Rule = Callable[["Layer"], "Value | tuple[Value, ...]"]
 OPS: dict[str, Rule] = {}
 """MXNet operator → its rule."""
 
-
-def op(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule under every name that MXNet has for the operator."""
-
-    def add(rule: Rule) -> Rule:
-        for name in names:
-            assert name not in OPS, f"two rules for {name!r}"
-            OPS[name] = rule
-        return rule
-
-    return add
+op = registering(OPS)
 
 
 @dataclass

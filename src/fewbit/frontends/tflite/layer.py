@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fewbit.errors import ModelFormatError, UnsupportedModel
+from fewbit.frontends.base import registering
 from fewbit.frontends.tflite.laid import Laid
 from fewbit.frontends.tflite.layout import Perm, first, plain, turning
 from fewbit.graph.build import Dims, Value, shape_of, told, type_of
@@ -42,17 +43,7 @@ Rule = Callable[["Layer"], Made]
 OPS: dict[str, Rule] = {}
 """TFLite operator → its rule; custom operators by their own name."""
 
-
-def op(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule."""
-
-    def add(rule: Rule) -> Rule:
-        for name in names:
-            assert name not in OPS, f"two rules for {name!r}"
-            OPS[name] = rule
-        return rule
-
-    return add
+op = registering(OPS)
 
 
 @dataclass
