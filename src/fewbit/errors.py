@@ -20,18 +20,30 @@ FewbitError
 └── OutputError           the result cannot be written
 
 FewbitWarning             what the user should know but need not act on
+
+A message is `what is wrong; what to do`. Where there is nothing more special to do than its class says, the command
+line adds that (`remedy`), or `see: fewbit VERB --help` for what the caller chose.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+TELLS = re.compile(r"; |\? |\?$|\bmust\b|\(allowed: |pip install|[a-z)]\. [A-Z]")
+"""What only messages have that say what to do, or what would be right."""
 
 
 class FewbitError(Exception):
     """Base of every error that fewbit raises on purpose."""
 
     exit_code = 1
+    remedy = "see: fewbit --help"
+
+    def says_what_to_do(self) -> bool:
+        """Whether the message itself does."""
+        return TELLS.search(str(self)) is not None
 
 
 class UsageError(FewbitError, ValueError):
@@ -54,45 +66,67 @@ class ConfigError(UsageError):
 class ModelError(FewbitError):
     """Something is wrong with a model."""
 
+    remedy = "fewbit inspect MODEL shows what the network holds"
+
 
 class ModelFormatError(ModelError):
     """The file is not a model, or is truncated or corrupt."""
+
+    remedy = "copy, download or export the file anew"
 
 
 class UnsupportedModel(ModelError):
     """The model is legal but beyond what fewbit takes."""
 
+    remedy = "export the network in another way, or without that part"
+
 
 class AlreadyQuantized(ModelError):
     """The model holds quantized operators already."""
+
+    remedy = "hand over the float network that it was made of"
 
 
 class UnsafePath(ModelError):
     """The model points to a file outside of its own folder."""
 
+    remedy = "put the files that belong to the model into its folder"
+
 
 class DataError(FewbitError):
     """Something is wrong with calibration or evaluation data."""
+
+    remedy = "mend the data, or give other data"
 
 
 class EmptyData(DataError):
     """The data holds no sample."""
 
+    remedy = "give data with at least one sample"
+
 
 class BadSample(DataError):
     """One sample cannot be used."""
+
+    remedy = "mend that sample, or take it out of the data"
 
 
 class NotCalibrated(FewbitError):
     """A range is needed and no data has been seen."""
 
+    remedy = "calibrate on data first"
+
 
 class PlanError(FewbitError):
     """A plan does not fit the model, or its file is damaged."""
 
+    remedy = "make the plan anew from this network, with fewbit calibrate"
+
 
 class EngineError(FewbitError):
     """An engine refused the model or failed while running it."""
+
+    remedy = "try another engine or target, or a newer release of this one"
 
 
 class EngineMissing(EngineError):
@@ -105,9 +139,13 @@ class EngineMissing(EngineError):
 class VerificationError(FewbitError):
     """What was made does not compute what it should."""
 
+    remedy = "try another target, and please report it"
+
 
 class OutputError(FewbitError):
     """A result cannot be written; nothing was left behind."""
+
+    remedy = "give another place, or make room and permission there"
 
 
 class FewbitWarning(UserWarning):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from fewbit.core.plan import NodePlan, Plan
-from fewbit.report.reasons import Group, Kept, general, grouped, kept_float
+from fewbit.core.reasons import general
+from fewbit.report.reasons import Group, Kept, grouped, kept_float
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from fewbit.config.simulate import SimulateConfig
 from fewbit.core.tables import dumps
 from fewbit.errors import EngineMissing, UsageError
-from fewbit.report import sweep_plot
+from fewbit.report import pictures
 from fewbit.report.evaluate import Evaluation, Share
 from fewbit.report.simulation import Simulation
 from fewbit.report.sweep import Sweep, SweepRow
@@ -107,7 +107,7 @@ def test_without_labels_a_sweep_has_agreement_alone() -> None:
 
 
 def test_a_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sweep_plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     with pytest.raises(EngineMissing, match=r"pip install 'fewbit\[plot\]'"):
         save_plot(SWEEP, tmp_path / "p.png")
     with pytest.raises(UsageError, match=r"must end in \.png or \.svg"):

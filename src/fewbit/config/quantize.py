@@ -147,7 +147,9 @@ def _check_type(c: QuantConfig) -> None:
     if c.bit_num != 0:
         for name in MIXED_BIT:
             if getattr(c, name) != getattr(QuantConfig, name):
-                raise ConfigError(f"{name} is for mixed bit, which is quant_type='weight' with bit_num=0")
+                raise ConfigError(
+                    f"{name} is for mixed bit, which is quant_type='weight' with bit_num=0; set these, or leave it out"
+                )
     elif c.weight_bit_num is not None:
         raise ConfigError("bit_num 0 lets each weight have a step of its own; leave weight_bit_num out")
     elif c.quantize_granularity == "group-wise":
@@ -258,9 +260,9 @@ def read_config(path: str | Path) -> dict[str, dict[str, Any]]:
     try:
         found = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"cannot read the config file {path}: {e}") from e
+        raise ConfigError(f"cannot read the config file {path}: {e}; check its name and rights") from e
     except tomllib.TOMLDecodeError as e:
-        raise ConfigError(f"{path} is not valid TOML: {e}") from e
+        raise ConfigError(f"{path} is not valid TOML: {e}; mend that line") from e
     for table in found:
         one_of(f"table in {path}", table, ("quantize", "data"))
         if not isinstance(found[table], dict):

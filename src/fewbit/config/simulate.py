@@ -127,7 +127,7 @@ class SweepConfig:
             if not values:
                 raise ConfigError(f"the axis {f.name} of the sweep is empty; give it a value or more")
             if len(set(values)) < len(values):
-                raise ConfigError(f"the axis {f.name} of the sweep holds a value twice: {values}")
+                raise ConfigError(f"the axis {f.name} of the sweep holds a value twice: {values}; leave one out")
             object.__setattr__(self, f.name, values)
 
     def cells(self, words: Mapping[str, Any]) -> list[SimulateConfig]:

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from fewbit.core import plan_shown
+from fewbit.core.blocks import Block, Shown, to_text
 from fewbit.core.params import QuantParams, params_from_range
 from fewbit.core.spec import QuantSpec
 from fewbit.core.writing import writing
@@ -39,7 +41,7 @@ LARGEST, SMALLEST = (float(np.finfo(np.float32).max), float(np.finfo(np.float32)
 KINDS = {str: "a text", bool: "true or false", int: "a whole number", list: "a list"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ValuePlan:
     """One value that becomes integer.
 
@@ -72,13 +74,15 @@ class ValuePlan:
     offset: tuple[float, ...] = ()
     storage: str = ""
 
+    __repr__ = plan_shown.value_line
+
     @property
     def calibrated(self) -> bool:
         """Whether the range is known."""
         return self.lo is not None and self.hi is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NodePlan:
     """Verdict on one node: integer or float, and why.
 
@@ -97,8 +101,10 @@ class NodePlan:
     absorbed_by: str = ""
     bias: tuple[float, ...] = ()
 
+    __repr__ = plan_shown.node_line
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Rescale:
     """A float rewrite that keeps the function: channels of one value are divided by factors, its readers multiply.
 
@@ -115,9 +121,11 @@ class Rescale:
     absorb: tuple[float, ...] = ()
     why: str = ""
 
+    __repr__ = plan_shown.rescale_line
 
-@dataclass(frozen=True)
-class Plan:
+
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """Everything decided about one network. Treat it as a value: changes make a new plan.
 
     Args:
@@ -206,6 +214,16 @@ class Plan:
         gone = names | {k for k, n in self.nodes.items() if n.absorbed_by in names}
         return replace(self, nodes={k: NodePlan(False, reason) if k in gone else n for k, n in self.nodes.items()})
 
+    def text(self, n: int = 5) -> str:
+        """What is integer, in which formats, what stays float and why, and the `n` values with the largest steps."""
+        return to_text(self._blocks(n))
+
+    def _blocks(self, n: int = 5) -> list[Block]:
+        return plan_shown.blocks(self, n)
+
+    def _brief(self) -> str:
+        return plan_shown.brief(self)
+
     # -- files --------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
@@ -237,7 +255,7 @@ class Plan:
         try:
             found = json.loads(Path(path).read_text("utf-8"))
         except FileNotFoundError:
-            raise PlanError(f"there is no file {path}") from None
+            raise PlanError(f"there is no file {path}; check the name, or make a plan with fewbit calibrate") from None
         except IsADirectoryError:
             inner = Path(path) / "plan.json"  # as `deploy` calls it
             way = f"give {inner}" if inner.is_file() else "the file of a plan is needed"
@@ -255,7 +273,7 @@ class Plan:
     def from_json(cls, found: Any) -> Plan:
         """Inverse of `to_json`; raises PlanError as `load` does."""
         if not isinstance(found, dict) or "fewbit_plan" not in found:
-            raise PlanError("this is not a fewbit plan (no key 'fewbit_plan')")
+            raise PlanError("this is not a fewbit plan (no key 'fewbit_plan'); fewbit calibrate makes one")
         if found["fewbit_plan"] != VERSION:
             raise PlanError(f"plan version {found['fewbit_plan']!r}; this fewbit reads version {VERSION}")
         keys = {"fewbit_plan", "target", "config", "model", "data", "rescales", "values", "nodes"}

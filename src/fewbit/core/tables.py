@@ -4,6 +4,8 @@
                                                             -----  -------
                                                             conv1     31.2
 
+How text fits into its page is told in layout.py.
+
 JSON has no infinity: it is written "inf" or "-inf", not-a-number "nan" – `float()` reads all three back.
 A number that was not measured is null in JSON, "-" in text.
 """
@@ -14,67 +16,37 @@ import dataclasses
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
+from fewbit.core.layout import GAP, NAME, WIDTH, Heading, Name, heading, page, short, table, width_of_page, wrapped
 
-WIDTH = 100
-"""Columns that frames and paragraphs fill at most."""
-
-NAME = 44
-"""Columns of a layer's name; longer ones lose their middle."""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Align cells in columns two spaces apart; no line ends in a space.
-
-    Args:
-        head: column titles, each with its alignment in front: `<left`, `>right`.
-        rows: as many cells each.
-    """
-    sides = [h[0] for h in head]
-    assert set(sides) <= set("<>"), head
-    titles = [h[1:] for h in head]
-    body = [list(r) for r in rows]
-    assert all(len(r) == len(head) for r in body), body
-    widths = [max(len(r[i]) for r in [titles, *body]) for i in range(len(head))]
-    lines = [titles, ["-" * w for w in widths], *body]
-    return "\n".join(
-        "  ".join(f"{c:{s}{w}}" for c, s, w in zip(line, sides, widths, strict=True)).rstrip() for line in lines
-    )
+__all__ = [
+    "NAME", "WIDTH", "Heading", "Name", "dumps", "frame", "heading", "listed", "number", "page", "pairs", "percent",
+    "plain", "short", "size", "small", "table", "times", "wrapped",
+]  # fmt: skip
 
 
 def pairs(found: Iterable[tuple[str, str]]) -> str:
     """Lines of `what   value`, the values below each other."""
-    lines = list(found)
+    lines, room = list(found), width_of_page()
     wide = max((len(k) for k, _ in lines), default=0)
-    return "\n".join(f"{k:<{wide}}  {v}".rstrip() for k, v in lines)
+    told = []
+    for k, v in lines:
+        parts = [v]
+        if room is not None and wide + len(GAP) + len(v) > room:
+            parts = textwrap.wrap(v, max(room - wide - len(GAP), 20), break_long_words=False, break_on_hyphens=False)
+        told += [f"{k if i == 0 else '':<{wide}}{GAP}{part}".rstrip() for i, part in enumerate(parts or [v])]
+    return "\n".join(told)
 
 
 def frame(paragraphs: Iterable[str]) -> str:
     """Text that nobody overlooks: wrapped, in a box of `!`."""
-    lines = [line for p in paragraphs for line in (wrapped(p, WIDTH - 4) or [""])]
-    wide = max((len(line) for line in lines), default=0)
+    most = min(WIDTH, width_of_page() or WIDTH) - 4
+    lines = [line for p in paragraphs for line in (wrapped(p, most) or [""])]
+    wide = min(most, max((len(line) for line in lines), default=0))
     edge = "!" * (wide + 4)
     return "\n".join([edge, *(f"! {line:<{wide}} !" for line in lines), edge])
-
-
-def wrapped(text: str, width: int = WIDTH) -> list[str]:
-    """Lines of at most `width` columns; an indent at the start is kept by all of them."""
-    indent = text[: len(text) - len(text.lstrip())]
-    return textwrap.wrap(
-        text, width, initial_indent="", subsequent_indent=indent + "  " * bool(indent),
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-
-
-def short(name: str, width: int = NAME) -> str:
-    """A name without its middle, if it is too long: both ends tell layers apart."""
-    if len(name) <= width:
-        return name
-    back = (width - 1) * 2 // 3
-    return f"{name[: width - 1 - back]}…{name[-back:]}"
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:
@@ -132,7 +104,7 @@ def plain(x: Any) -> Any:
         return {str(k): plain(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)):
         return [plain(v) for v in x]
-    if isinstance(x, (np.generic, np.ndarray)):
+    if hasattr(x, "tolist"):  # of numpy, which is not imported for this
         return plain(x.tolist())
     if isinstance(x, float) and not math.isfinite(x):
         return str(x)

@@ -23,7 +23,9 @@ def writing(path: Path) -> Iterator[Path]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise OutputError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not a file'}")
+            raise OutputError(
+                f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not a file'}; give another name"
+            )
         folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=path.parent))
     except OSError as e:
         raise OutputError(f"cannot write {path}: {e.strerror or e}") from e

@@ -92,7 +92,7 @@ def check_folder(path: Path, *, overwrite: bool = False, but: str = "") -> None:
             raise OutputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
         return
     if not place.is_dir():
-        raise OutputError(f"cannot write {path}: it is not a folder")
+        raise OutputError(f"cannot write {path}: it is not a folder; give another name")
     try:
         busy = next((w for w in place.glob(".fewbit-*") if w.name != but and _is_work(w) and _runs(w)), None)
         ours = _ours(place)

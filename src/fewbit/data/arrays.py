@@ -109,7 +109,10 @@ def array_samples(tables: Mapping[str, Table], signature: Signature, what: str) 
     same_counts(counts, what)
     count = next(iter(counts.values()), 1)
     if not count:
-        raise EmptyData(f"{what} holds no sample: its shape is {show(found[signature.names[0]].shape)}")
+        raise EmptyData(
+            f"{what} holds no sample: its shape is {show(found[signature.names[0]].shape)}; "
+            "the first axis counts samples"
+        )
     return ArraySamples(found, None if labels is None else _classes(labels, count, what), signature, count)
 
 
@@ -131,7 +134,7 @@ def same_counts(counts: Mapping[str, int], what: str) -> None:
     """
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{k!r} has {v}" for k, v in counts.items())
-        raise DataError(f"{what}: the inputs have different numbers of samples: {listed}")
+        raise DataError(f"{what}: the inputs have different numbers of samples: {listed}; give each as many")
 
 
 def match_names(

@@ -59,7 +59,7 @@ def load_function(text: str) -> Callable[[], Any]:
         raise unknown(f"function in module {module_name!r}", name, callables)
     function = getattr(module, name)
     if not callable(function):
-        raise UsageError(f"{text} is a {type(function).__name__}, not a function")
+        raise UsageError(f"{text} is a {type(function).__name__}, not a function; name one that gives batches")
     return said(function, text)
 
 

@@ -85,7 +85,7 @@ def listed_folder(root: Path) -> list[Listed]:
     """
     files = [f for f in list_files(root) if f.suffix.lower() in IMAGES]
     if not files:
-        raise EmptyData(f"{root} holds no image")
+        raise EmptyData(f"{root} holds no image; give a folder that does, or one of folders of classes")
     labels = class_labels(files)
     if labels is None:
         warnings.warn(f"{root} has no class folders, so that all labels are 0", FewbitWarning, stacklevel=2)
@@ -117,7 +117,7 @@ def pack_records(
         OutputError: nothing can be written there.
     """
     if not rows:
-        raise EmptyData("the list holds no image, so there is nothing to pack")
+        raise EmptyData("the list holds no image, so there is nothing to pack; give another list")
     order = range(len(rows)) if seed is None else np.random.default_rng(seed).permutation(len(rows)).tolist()
     with RecordWriter(out) as writer:
         for done, i in enumerate(order, 1):
@@ -234,7 +234,9 @@ def _folder(out: Path) -> Iterator[Path]:
     there = out.is_dir()
     try:
         if out.exists() and (not there or any(out.iterdir())):
-            raise OutputError(f"cannot write {out}: it {'holds files already' if there else 'is no folder'}")
+            raise OutputError(
+                f"cannot write {out}: it {'holds files already' if there else 'is no folder'}; give a new folder"
+            )
         if there:
             out.rmdir()
     except OSError as e:

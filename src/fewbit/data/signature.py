@@ -104,7 +104,7 @@ def read_signature(inputs: Sequence[TensorInfo]) -> Signature:
         DataError: the model has no input, or one that takes no numbers.
     """
     if not inputs:
-        raise DataError("the model has no input, so there is nothing to feed it")
+        raise DataError("the model has no input, so there is nothing to feed it; leave the data out")
     lead = inputs[0].shape[0] if inputs[0].shape else None
     slots = []
     for i in inputs:

@@ -86,7 +86,7 @@ def _pairs(text: str, signature: Signature) -> dict[str, Path] | None:
             raise unknown("input name", part.rpartition(":")[0] or part, signature.names, hint=f"It is in {text!r}")
         name = max(names, key=len)
         if name in found:
-            raise DataError(f"{text!r} names input {name!r} twice")
+            raise DataError(f"{text!r} names input {name!r} twice; give each input once")
         found[name] = Path(part[len(name) + 1 :])
     return found
 

@@ -75,7 +75,7 @@ def check_there(file: Path, readable: Collection[str], prefixes: Collection[str]
     said = file.suffix.lower() in {*readable, *OF_TORCH, *WAYS_IN}
     tails = "" if said else "".join(f", and no {file.name}{tail}" for tail in prefixes)
     near = difflib.get_close_matches(file.name, _names(file.parent), n=1, cutoff=0.75)
-    meant = f"; did you mean {file.with_name(near[0])}?" if near else ""
+    meant = f"; did you mean {file.with_name(near[0])}?" if near else "; check its name"
     raise ModelFormatError(f"there is no file {file}{tails}{meant}")
 
 

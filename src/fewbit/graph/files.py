@@ -76,7 +76,7 @@ def opened(path: Path, kind: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
-        raise ModelFormatError(f"there is no file {path}") from None
+        raise ModelFormatError(f"there is no file {path}; check the name") from None
     except IsADirectoryError:
         raise ModelFormatError(f"{path} is a folder; {kind} file is needed") from None
     except OSError as e:
@@ -239,7 +239,9 @@ def _external(tensor: ir.ExternalTensor, folders: list[Path], what: str, mapped:
         )
     file = next((p for p in inside if p.is_file()), None)
     if file is None:
-        raise ModelFormatError(f"{what}: the data file {location!r} of weight {tensor.name!r} is missing")
+        raise ModelFormatError(
+            f"{what}: the data file {location!r} of weight {tensor.name!r} is missing; put it beside the model"
+        )
     if tensor.dtype == ir.DataType.STRING:
         raise ModelFormatError(f"{what}: weight {tensor.name!r} is of strings; these cannot lie in a data file")
     offset, size, need = tensor.offset or 0, file.stat().st_size, _bytes_needed(tensor)

@@ -25,6 +25,7 @@ import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.html import to_html
 from fewbit.core.stored import StoredWeight
 from fewbit.errors import unknown
 
@@ -226,6 +227,11 @@ class Model:
     def __repr__(self) -> str:
         where = f" from {self.path.name}" if self.path else ""
         return f"<fewbit.Model{where}: {len(self.nodes)} nodes, {self.parameters:,} parameters, opset {self.opset}>"
+
+    def _repr_html_(self) -> str:
+        from fewbit.graph.shown import blocks
+
+        return to_html(blocks(self))
 
     # -- files ----------------------------------------------------------------------------------------------------
 

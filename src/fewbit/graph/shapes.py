@@ -59,7 +59,7 @@ def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int | None]]) 
         value.shape = before if value.shape is None else value.shape
     if (why := _misfit(copy) or shape_error(copy)) and not shape_error(model):
         said = ", ".join(f"{name} {tuple(given)}" for name, given in shapes.items())
-        raise ModelFormatError(f"the network cannot take the input shapes {said}: {why}")
+        raise ModelFormatError(f"the network cannot take the input shapes {said}: {why}; give others")
     return copy
 
 

@@ -86,7 +86,7 @@ def channel_maxima(
                 raise BadSample(f"value {name!r} holds NaN or infinity in batch {number}")
             found[name] = found[name].union(new) if name in found else new
     if number < 0:
-        raise EmptyData("the calibration data holds no batch")
+        raise EmptyData("the calibration data holds no batch; give some hundred samples")
     return found
 
 

@@ -99,7 +99,7 @@ def make_simulator_plan(model: Model, config: SimulateConfig) -> Plan:
     if not any(n.quantized for n in plan.nodes.values()):
         raise UsageError(
             "no layer is left to simulate: the network has no convolution or product with constant weights, or all are "
-            "kept in float by exclude_first_conv and exclude_layers"
+            "kept in float by exclude_first_conv and exclude_layers; leave these out"
         )
     values = {k: replace(v, spec=replace(v.spec, dynamic=v.role == "act")) for k, v in plan.values.items()}
     if config.quant_type == "group":
@@ -212,7 +212,7 @@ class Simulator:
                 old = self.largest.get(name)
                 self.largest[name] = now if old is None else (1 - MOMENTUM) * now + MOMENTUM * old
         if empty:
-            raise EmptyData("the calibration data holds no batch")
+            raise EmptyData("the calibration data holds no batch; give some hundred samples")
 
     def kl(self, feeds: Sequence[Feeds]) -> None:
         """Choose ranges by Kullback-Leibler divergence, of what layers read while weights alone are rounded.
@@ -225,7 +225,7 @@ class Simulator:
         runner, counts = self.open(part_for(made, names)), dict[str, Counts]()
         pieces = [_pieces(batch, free_batch(self.model)) for batch in feeds]
         if not pieces:
-            raise EmptyData("the calibration data holds no batch")
+            raise EmptyData("the calibration data holds no batch; give some hundred samples")
         for i, batch in enumerate(pieces):
             if not i:
                 counts = self._empty(names, runner, batch)

@@ -113,7 +113,7 @@ def calibrate(
         if progress:
             progress(done, samples)
     if not done:
-        raise EmptyData("the calibration data holds no batch")
+        raise EmptyData("the calibration data holds no batch; give some hundred samples")
     merged = job.merged()
     with ThreadPoolExecutor(max(1, workers)) as threads:  # an entropy search takes some milliseconds for each value
         ranges = dict(zip(merged, threads.map(_result, merged.values(), merged), strict=True))
@@ -334,7 +334,7 @@ def _with_collector(
         if progress:
             progress(done, samples)
     if not done:
-        raise EmptyData("the calibration data holds no batch")
+        raise EmptyData("the calibration data holds no batch; give some hundred samples")
     return plan.with_ranges(collected(plan, collector))
 
 

@@ -14,21 +14,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fewbit.core.blocks import Aside, Block, Shown, Table, one_line, ratio_bars, to_text
 from fewbit.core.runner import Feeds, Runner
-from fewbit.core.tables import number, plain, table, times
+from fewbit.core.tables import Name, number, plain, short, times
 from fewbit.core.timing import SLICE, Clock, ratio
 from fewbit.errors import ConfigError, UsageError, one_of
 
 LEAST_ROUNDS = 7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timing:
     """One network at one batch size.
 
@@ -52,9 +53,17 @@ class Timing:
     rounds: int
     runs: int
 
+    def __repr__(self) -> str:
+        told = (
+            f"{number(self.ms, 3)} ms, ratio {number(self.ratio)} ({number(self.ratio_low)}–{number(self.ratio_high)})"
+        )
+        return one_line(
+            f"<Timing {short(self.name)}, batch {self.batch}: {told}, {number(self.throughput, 1)} samples/s>"
+        )
 
-@dataclass(frozen=True)
-class Benchmark:
+
+@dataclass(frozen=True, repr=False)
+class Benchmark(Shown):
     """All timings, by batch size, in the order of the networks.
 
     Args:
@@ -79,14 +88,27 @@ class Benchmark:
 
     def text(self) -> str:
         """A table, one line for each network and batch size."""
-        head = ("<network", ">batch", ">ms", ">quartiles", ">samples/s", f">against {self.against}", ">quartiles")
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        ratio = "ratio" if self.against == "against" else f"against {self.against}"
+        head = ("<network", ">batch", ">ms", "?>quartiles", ">samples/s", f">{ratio}", "?>quartiles")
         rows = [
-            (t.name, str(t.batch), number(t.ms, 3), f"{number(t.ms_low, 3)}–{number(t.ms_high, 3)}",
+            (Name(t.name), str(t.batch), number(t.ms, 3), f"{number(t.ms_low, 3)}–{number(t.ms_high, 3)}",
              number(t.throughput, 1), times(t.ratio), f"{number(t.ratio_low)}–{number(t.ratio_high)}")
             for t in self.timings
         ]  # fmt: skip
         about = f"{self.about}; " if self.about else ""
-        return f"{about}interleaved, medians; against: latency ratio, below 1 is faster\n{table(head, rows)}"
+        bars = {head.index(f">{ratio}"): ratio_bars([t.ratio for t in self.timings])}
+        told = f"{about}interleaved, medians; {ratio.split()[0]}: latency ratio, below 1 is faster"
+        return [told, Table(head, rows, bars), Aside("bars: latency ratio; the line is 1, equally fast")]
+
+    def _brief(self) -> str:
+        others = [t for t in self.timings if t.name != self.against]
+        base = "the other" if self.against == "against" else short(self.against)
+        found = [f"{short(t.name)} {times(t.ratio)} {base}, batch {t.batch}" for t in others[:3]]
+        found += [f"{len(others) - 3} more"] if len(others) > 3 else []
+        return "; ".join(found or [f"{short(t.name)} {number(t.ms, 3)} ms, batch {t.batch}" for t in self.timings[:3]])
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""
@@ -105,6 +127,7 @@ def benchmark(
     num_inference_batches: int | None = None,
     about: str = "",
     clock: Clock = time.perf_counter,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
     """Time networks against each other.
 
@@ -118,26 +141,34 @@ def benchmark(
         num_inference_batches: measure exactly this many runs of each network instead, in rounds of as many each.
         about: a word on the circumstances, for the report.
         clock: gives seconds.
+        progress: called between rounds, with the percentage done and 100.
 
     Raises:
         UnknownName: `against` is no network. ConfigError: a number out of range. EngineError: a run failed.
     """
     if not runners or not feeds_by_batch:
-        raise UsageError("benchmark needs at least one network and one batch size")
+        raise UsageError("benchmark needs at least one network and one batch size; hand both")
     base = one_of("network", against, runners) if against is not None else next(iter(runners))
     check_numbers(warmup, min_time, num_inference_batches)
     if rounds is not None and rounds < 1:
         raise ConfigError(f"rounds is {rounds}; it must be 1 or more")
     found = []
-    for batch, feeds in feeds_by_batch.items():
+    for nth, (batch, feeds) in enumerate(feeds_by_batch.items()):
+
+        def done(share: float, nth: int = nth) -> None:
+            if progress is not None:
+                progress(int(100 * (nth + min(share, 1.0)) / len(feeds_by_batch)), 100)
+
+        done(0)
         runs = {name: _runs_in_a_slice(r, feeds, warmup, clock) for name, r in runners.items()}
         if num_inference_batches is None:
-            seconds = _rounds(runners, feeds, runs, min_time, rounds, clock)
+            seconds = _rounds(runners, feeds, runs, min_time, rounds, clock, done)
         else:
             counts = shares(num_inference_batches, max(LEAST_ROUNDS, num_inference_batches // max(runs.values())))
             seconds = {name: [] for name in runners}
             for i, count in enumerate(counts):
                 _round(runners, feeds, dict.fromkeys(runners, count), i, seconds, clock)
+                done((i + 1) / len(counts))
             runs = dict.fromkeys(runners, counts[0])
         for name in runners:
             found.append(_timing(name, batch, seconds[name], seconds[base], runs[name]))
@@ -182,6 +213,7 @@ def _rounds(
     min_time: float,
     rounds: int | None,
     clock: Clock,
+    tell: Callable[[float], None],
 ) -> dict[str, list[float]]:
     """Seconds of a run, for each network and round."""
     found: dict[str, list[float]] = {name: [] for name in runners}
@@ -192,6 +224,7 @@ def _rounds(
         for name in runners:
             spent[name] += found[name][-1] * runs[name]
         done += 1
+        tell(done / rounds if rounds is not None else min(done / LEAST_ROUNDS, min(spent.values()) / min_time))
     return found
 
 

@@ -34,6 +34,7 @@ from fewbit.report.comparison import Comparison, LayerError, rank
 from fewbit.report.pairs import Pair, Range, check_pairs, integer_range, split, value_pairs
 
 Open = Callable[[Model], Runner]
+Look = Callable[[str, NDArray[Any], NDArray[Any]], None]
 Arrays = dict[str, NDArray[Any]]
 
 __all__ = ["Comparison", "LayerError", "compare"]
@@ -51,6 +52,7 @@ def compare(
     limit: int | None = None,
     memory_limit: int = 512,
     layers: bool = True,
+    look: Look | None = None,
 ) -> Comparison:
     """Run both networks on the same data and measure how far they part. No array outlives its batch.
 
@@ -63,6 +65,8 @@ def compare(
         limit: stop after this many batches.
         memory_limit: MiB for the inner values of one batch; if they need more, layers are compared in groups.
         layers: False measures the outputs only, in one pass.
+        look: shown each inner value of each batch: its name in the float network, float and quantized array. Both are
+            gone afterwards.
 
     Raises:
         EmptyData: no batch. DataError: the data can be visited once and more than one pass is needed.
@@ -96,7 +100,7 @@ def compare(
         sides = _Sides(inner, quant_model, group, (reference or open, open), float_model if not n else None)
         seen = 0
         for batch in stream:
-            sides.measure(batch.feeds, meters, ends)
+            sides.measure(batch.feeds, meters, ends, look)
             seen += 1
         if n and seen != count:
             raise DataError(f"the data had {count} batches on its first pass and {seen} on pass {n + 1}")
@@ -177,7 +181,9 @@ class _Sides:
         if plain is not None:
             self.plain = ours(plain), theirs(quant_model)
 
-    def measure(self, feeds: Feeds, meters: dict[Pair, _Meter], ends: dict[str, _Meter]) -> None:
+    def measure(
+        self, feeds: Feeds, meters: dict[Pair, _Meter], ends: dict[str, _Meter], look: Look | None = None
+    ) -> None:
         """Run one batch; the answers of the networks as they are first, so that both do not sit in memory at once."""
         if self.plain:
             r, x = (runner.run(feeds) for runner in self.plain)
@@ -187,7 +193,10 @@ class _Sides:
             r, x = (runner.run(feeds) for runner in self.shown)
             for pair in self.group:
                 a, b = pair
-                meters[pair].update(a, r[a] if a in r else np.asarray(feeds[a]), x[b])
+                ours = r[a] if a in r else np.asarray(feeds[a])
+                meters[pair].update(a, ours, x[b])
+                if look is not None and ours.dtype.kind == "f":
+                    look(a, ours, x[b])
 
 
 def _result(

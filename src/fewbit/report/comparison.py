@@ -10,12 +10,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fewbit.core.tables import dumps, number, percent, plain, short, small, table
+from fewbit.core.blocks import Aside, Block, Shown, Table, Title, error_bars, one_line, to_text
+from fewbit.core.tables import Name, dumps, number, percent, plain, short, small
 from fewbit.core.writing import writing
 from fewbit.errors import OutputError
 
+SQNR, OWN = ">SQNR dB", ">own dB"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class LayerError:
     """Error of one value over all batches.
 
@@ -38,9 +41,15 @@ class LayerError:
     clip: float | None = None
     own: float | None = None
 
+    def __repr__(self) -> str:
+        own = f" (own {number(self.own, 1)} dB)" if self.own is not None else ""
+        told = f"SQNR {number(self.sqnr, 1)} dB{own}, cosine {number(self.cosine, 5)}, at most {small(self.max_abs)}"
+        clip = f", {percent(self.clip, 2)} clipped" if self.clip is not None else ""
+        return one_line(f"<LayerError {short(self.name)}, {self.op}: {told}{clip}>")
 
-@dataclass(frozen=True)
-class Comparison:
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """What quantizing did to a network. Numbers do not depend on how the data was cut into batches.
 
     Args:
@@ -76,12 +85,24 @@ class Comparison:
 
     def text(self, n: int = 10) -> str:
         """Outputs and the `n` worst layers, as tables."""
-        parts = [f"outputs, {self.batches} batches", _table("output", self.outputs)]
+        return to_text(self._blocks(n))
+
+    def _blocks(self, n: int = 10) -> list[Block]:
+        parts: list[Block] = [Title(f"outputs, {so_many(self.batches)}"), _table("output", self.outputs)]
         if self.layers:
-            parts += ["", f"worst layers, {min(n, len(self.layers))} of {len(self.layers)}"]
+            parts += ["", Title(f"worst layers, {min(n, len(self.layers))} of {len(self.layers)}")]
             parts += [_table("layer", self.layers[:n])]
             parts += ["own: estimated SQNR of the layer alone, without the noise of those in front of it"]
-        return "\n".join([*parts, *(f"note: {t}" for t in self.notes)])
+            parts += [Aside("bars: error; none at 60 dB, full at 0 dB and for NaN")]
+        if len(self.layers) > n:
+            parts += [Aside("more: worst(n) as a list, text(n) as text, layers for all of them, save(folder) as CSV")]
+        return [*parts, *(f"note: {t}" for t in self.notes)]
+
+    def _brief(self) -> str:
+        if not self.outputs:
+            return f"{len(self.layers)} layers, {so_many(self.batches)}, no floating-point output"
+        figures = f"SQNR {number(self.sqnr, 1)} dB, cosine {number(self.cosine, 5)} at the output"
+        return f"{figures}, {len(self.layers)} layers, {so_many(self.batches)}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts; see `tables` for infinities."""
@@ -100,7 +121,7 @@ class Comparison:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise OutputError(f"cannot make the folder {folder}: {e.strerror or e}") from e
+            raise OutputError(f"cannot make the folder {folder}: {e.strerror or e}; give another one") from e
         summary = {
             "batches": self.batches, "cosine": self.cosine, "sqnr": self.sqnr, "layers": len(self.layers),
             "worst": [e.name for e in self.worst()], "suspects": [e.node for e in self.suspects()],
@@ -117,24 +138,32 @@ def rank(sqnr: float) -> float:
     return -math.inf if math.isnan(sqnr) else sqnr
 
 
+def so_many(batches: int) -> str:
+    """`1 batch`, `2 batches`."""
+    return f"{batches} batch{'es' if batches != 1 else ''}"
+
+
 def _worst(found: Sequence[float]) -> float | None:
     if any(math.isnan(x) for x in found):
         return math.nan
     return min(found, default=None)
 
 
-def _table(what: str, errors: Sequence[LayerError]) -> str:
-    columns: list[tuple[str, list[str]]] = [
-        (f"<{what}", [short(e.name) for e in errors]),
-        ("<op", [e.op for e in errors]),
-        (">SQNR dB", [number(e.sqnr, 1) for e in errors]),
-        (">own dB", [number(e.own, 1) for e in errors]),
+def _table(what: str, errors: Sequence[LayerError]) -> Table:
+    columns: list[tuple[str, Sequence[str]]] = [
+        (f"<{what}", [Name(e.name) for e in errors]),
+        ("<op", [Name(e.op) for e in errors]),
+        (SQNR, [number(e.sqnr, 1) for e in errors]),
+        (OWN, [number(e.own, 1) for e in errors]),
         (">cosine", [number(e.cosine, 5) for e in errors]),
-        (">max error", [small(e.max_abs) for e in errors]),
-        (">clipped", [percent(e.clip, 2) for e in errors]),
+        ("?>max error", [small(e.max_abs) for e in errors]),
+        ("?>clipped", [percent(e.clip, 2) for e in errors]),
     ]
     told = [c for c in columns if not errors or any(cell != "-" for cell in c[1])]
-    return table([c[0] for c in told], zip(*(c[1] for c in told), strict=True))
+    head = [c[0] for c in told]
+    bars = {head.index(c): error_bars(x) for c, x in ((SQNR, [e.sqnr for e in errors]), (OWN, [e.own for e in errors]))
+            if c in head}  # fmt: skip
+    return Table(head, list(zip(*(c[1] for c in told), strict=True)), bars)
 
 
 def _csv(errors: Sequence[LayerError]) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fewbit.core.tables import dumps, number, percent, plain, short, table
+from fewbit.core.blocks import Block, Loud, Shown, Table, Title, to_text
+from fewbit.core.tables import dumps, number, percent, plain, short
 from fewbit.core.writing import writing
 
 SLACK = 3.0
@@ -87,8 +88,8 @@ class Two:
         return next((v for v in self.values if v.parts), None)
 
 
-@dataclass(frozen=True)
-class Crosscheck:
+@dataclass(frozen=True, repr=False)
+class Crosscheck(Shown):
     """An integer network on several engines.
 
     Args:
@@ -130,13 +131,16 @@ class Crosscheck:
 
     def text(self) -> str:
         """All of it as tables."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         rows = [
             [s.engine, number(s.sqnr), percent(s.agreement, 2), number(s.float_sqnr), percent(s.float_agreement, 2),
              "" if s is self.sides[0] else "not run" if not s.ran else "ok" if self.right(s) else "! differs !"]
             for s in self.sides
         ]  # fmt: skip
         head = ["<engine", ">dB to simulation", ">same class", ">dB to float", ">same class", "<verdict"]
-        parts = [f"outputs, {self.samples} samples", table(head, rows)]
+        parts: list[Block] = [Title(f"outputs, {self.samples} samples"), Table(head, rows)]
         twos = [
             [f"{t.a}, {t.b}", number(t.sqnr), percent(t.agreement, 2), _where(t.first), _where(t.parted)]
             for t in self.twos
@@ -144,13 +148,21 @@ class Crosscheck:
         if twos:
             parts += [
                 "",
-                table(["<engines", ">dB", ">same class", "<first integer that differs", "<they part at"], twos),
+                Table(["<engines", ">dB", ">same class", "<first integer that differs", "<they part at"], twos),
             ]
             parts += ["part: differences of more than one rounding (mean square over 1/12 step)"]
-        told = [f"{s.engine}: {s.note}" for s in self.sides if s.note]
+        loud = [f"{s.engine} {'computes something else' if s.ran else 'could not run it'}" for s in self.wrong]
         if self.strange:
             parts += ["", f"! {self.strange} !"]
-        return "\n".join([*parts, *(f"note: {t}" for t in (*told, *self.notes))])
+            loud.append(self.strange)
+        parts += [Loud(loud, said=True)] if loud else []
+        told = [f"{s.engine}: {s.note}" for s in self.sides if s.note]
+        return [*parts, *(f"note: {t}" for t in (*told, *self.notes))]
+
+    def _brief(self) -> str:
+        found = [f"{s.engine} {number(s.sqnr, 1)} dB" for s in self.sides[1:] if s.ran]
+        wrong = f"; WRONG: {', '.join(s.engine for s in self.wrong)}" if self.wrong else ""
+        return f"{', '.join(found) or 'no engine'} to the simulation, {self.samples} samples{wrong}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""

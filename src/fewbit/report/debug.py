@@ -116,7 +116,7 @@ def check_folder(folder: str | Path) -> None:
         what = "it is a file" if there == folder else f"{there} is a file"
         raise OutputError(f"cannot write debug tables to {folder}: {what}; debug_info_save_path must name a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write debug tables to {folder}: no permission in {there}")
+        raise OutputError(f"cannot write debug tables to {folder}: no permission in {there}; give another folder")
 
 
 class _First:

@@ -55,7 +55,7 @@ def made_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise OutputError(f"cannot make the folder {folder}: {e.strerror or e}") from e
+        raise OutputError(f"cannot make the folder {folder}: {e.strerror or e}; give another one") from e
     try:
         yield
     except BaseException:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.core.blocks import Block, Facts, Loud, Shown, Table, to_text
 from fewbit.core.detection import ClassScore, Matches, mean_average_precision
 from fewbit.core.runner import Runner
-from fewbit.core.tables import frame, number, pairs, percent, plain, table
+from fewbit.core.tables import number, percent, plain
 from fewbit.data.base import Batch
 from fewbit.errors import ConfigError, DataError, EmptyData, ModelError, unknown
 
@@ -25,8 +26,8 @@ ROW, OBJECT = 6, 5
 METRICS = ("accuracy", "map")
 
 
-@dataclass(frozen=True)
-class DetectionEvaluation:
+@dataclass(frozen=True, repr=False)
+class DetectionEvaluation(Shown):
     """What was counted.
 
     Args:
@@ -60,6 +61,9 @@ class DetectionEvaluation:
 
     def text(self) -> str:
         """Lines for people."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         objects = sum(c.objects for c in self.classes.values())
         lines = [("output", f"{self.output}, an overlap of {number(self.overlap)} is a hit")]
         lines += [("samples", f"{self.samples}, {objects} objects")]
@@ -69,10 +73,13 @@ class DetectionEvaluation:
             means = (mean_average_precision(before, points=p) for p in (False, True))
             lines += [("mAP float", _both(*means)), ("mAP lost", f"{number((self.drop or 0) * 100, 2)} points")]
         head = ["<class", ">objects", ">detections", ">hits", ">AP"] + [">AP float"] * bool(self.reference)
-        text = f"{pairs(lines)}\n\n{table(head, [self._row(k, c) for k, c in self.classes.items()])}"
-        if self.not_finite:
-            text += "\n" + frame([f"{self.not_finite} of {self.samples} samples give NaN or inf detections"])
-        return text
+        parts: list[Block] = [Facts(lines), "", Table(head, [self._row(k, c) for k, c in self.classes.items()])]
+        loud = f"{self.not_finite} of {self.samples} samples give NaN or inf detections"
+        return [*parts, Loud([loud])] if self.not_finite else parts
+
+    def _brief(self) -> str:
+        lost = f", {number(self.drop * 100, 2)} points lost" if self.drop is not None else ""
+        return f"mAP {_both(self.map, self.map_points)}{lost}, {self.samples} samples"
 
     def _row(self, kind: int, score: ClassScore) -> list[str]:
         row = [str(kind), str(score.objects), str(score.detections), str(score.hits), _share(score.area)]

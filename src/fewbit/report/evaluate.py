@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.core.blocks import Block, Facts, Loud, Shown, to_text
 from fewbit.core.metrics import class_like, paired_flips, top_k_hits, wilson_interval
 from fewbit.core.runner import Runner
-from fewbit.core.tables import frame, number, pairs, percent, plain
+from fewbit.core.tables import number, percent, plain
 from fewbit.data.base import Batch
 from fewbit.errors import BadSample, ConfigError, DataError, EmptyData, FewbitWarning, ModelError, unknown
 
@@ -49,8 +50,8 @@ class Share:
         return f"{percent(self.rate, 2)} ({number(lo * 100, 1)} to {number(hi * 100, 1)}), {self.hits} of {self.of}"
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """What was counted.
 
     Args:
@@ -83,6 +84,9 @@ class Evaluation:
 
     def text(self) -> str:
         """Lines for people."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         lines = [("output", f"{self.output}, {self.classes} classes")]
         lines += [("samples", f"{self.samples}, {self.labelled} with a label")]
         for k, share in self.accuracy.items():
@@ -95,10 +99,17 @@ class Evaluation:
             lines.append(("agrees with float", str(self.agreement)))
         if self.fixed is not None:
             lines.append(("flips", f"{self.fixed} fixed, {self.broken} broken"))
-        text = pairs(lines)
-        if self.not_finite:
-            text += "\n" + frame([f"{self.not_finite} of {self.samples} samples give NaN or inf scores"])
-        return text
+        loud = (
+            [Loud([f"{self.not_finite} of {self.samples} samples give NaN or inf scores"])] if self.not_finite else []
+        )
+        return [Facts(lines), *loud]
+
+    def _brief(self) -> str:
+        found = [f"top-{k} {percent(s.rate, 2)}" for k, s in self.accuracy.items()]
+        found += [f"{number(self.drop * 100, 2)} points lost"] if self.drop is not None else []
+        found += [f"agrees {percent(self.agreement.rate, 2)}"] if self.agreement is not None else []
+        found += [f"{self.not_finite} NaN or inf"] if self.not_finite else []
+        return ", ".join([*found, f"{self.samples} samples"])
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts, with rates and intervals."""
@@ -230,7 +241,10 @@ def _scores(answers: Mapping[str, Array], output: str) -> Array:
 def _count(counts: _Counts, scores: Array, before: Array | None, batch: Batch, ks: Sequence[int]) -> None:
     n, classes = scores.shape
     if before is not None and before.shape != scores.shape:
-        raise ModelError(f"scores have shape {scores.shape}, those of the float network {before.shape}")
+        raise ModelError(
+            f"scores have shape {scores.shape}, those of the float network {before.shape}; "
+            "hand two forms of one network"
+        )
     finite = np.isfinite(scores).all(1)
     guess = np.where(finite, scores.argmax(1), -1)  # NaN stands for no class: never right, never in agreement
     first = before.argmax(1) if before is not None else None

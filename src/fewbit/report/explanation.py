@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fewbit.core.tables import number, percent, plain, short, size, table, times, wrapped
+from fewbit.core.blocks import Aside, Block, Code, Shown, Table, Title, Wrapped, to_text
+from fewbit.core.tables import Name, number, percent, plain, size, times
 
 KINDS = {
     "cosine": "output far from float",
@@ -46,8 +47,8 @@ class Figures:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class Gain:
+@dataclass(frozen=True, repr=False)
+class Gain(Shown):
     """The network quantized without and with the proposal, on the same samples."""
 
     before: Figures
@@ -62,6 +63,9 @@ class Gain:
 
     def text(self) -> str:
         """A table: before, after."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         both = (self.before, self.after)
         rows = [
             ("cosine", *(number(f.cosine, 5) for f in both)),
@@ -69,14 +73,16 @@ class Gain:
             ("latency against float", *(times(f.latency) for f in both)),
             ("weights", *(size(f.nbytes) for f in both)),
         ]
-        lines = [f"measured on {self.samples} samples", table(("<", ">before", ">after"), rows)]
-        if not self.helps:
-            lines.append("note: the proposal does not bring the output nearer to float; leave the layers integer")
-        return "\n".join(lines)
+        useless = "note: the proposal does not bring the output nearer to float; leave the layers integer"
+        parts: list[Block] = [Title(f"measured on {self.samples} samples"), Table(("<", ">before", ">after"), rows)]
+        return parts if self.helps else [*parts, useless]
+
+    def _brief(self) -> str:
+        return f"SQNR {number(self.before.sqnr, 1)} dB before, {number(self.after.sqnr, 1)} dB after"
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Shown):
     """What a debug folder says.
 
     Args:
@@ -105,22 +111,31 @@ class Explanation:
 
     def text(self, n: int = 10) -> str:
         """Findings, the `n` most promising ones, and the proposal."""
+        return to_text(self._blocks(n))
+
+    def _blocks(self, n: int = 10) -> list[Block]:
         told = f", output cosine {number(self.cosine, 5)}" if self.cosine is not None else ""
-        parts = [f"{_of(self.rounds, 'round')}, {_of(self.layers, 'layer')}{told}"]
+        parts: list[Block] = [f"{_of(self.rounds, 'round')}, {_of(self.layers, 'layer')}{told}"]
         if self.findings:
             shown = self.findings[:n]
-            parts += ["", f"findings, {len(shown)} of {len(self.findings)}", _table(shown)]
+            parts += ["", Title(f"findings, {len(shown)} of {len(self.findings)}"), _table(shown)]
+            parts += [Aside("more: text(n) as text, findings for all of them")] if len(self.findings) > n else []
             reasons = dict.fromkeys(f"{KINDS[f.kind]}: {f.reason}" for f in shown)
-            parts += [line for text in reasons for line in wrapped(text)]
+            parts += [Wrapped(text) for text in reasons]
         else:
             parts += ["", "nothing stands out: no layer far from float, no unlike ranges, no value cut off"]
         if self.proposal:
-            parts += ["", "proposal", f"  {self.skip_quant_node}", f"  {self.exclude_layers}"]
+            parts += ["", Title("proposal"), Code(f"  {self.skip_quant_node}"), Code(f"  {self.exclude_layers}")]
         elif self.findings:
             parts += ["", "no proposal: too little of the noise at the outputs begins in any of these"]
         if self.gain is not None:
-            parts += ["", self.gain.text()]
-        return "\n".join([*parts, *(line for note in self.notes for line in wrapped(f"note: {note}"))])
+            parts += ["", *self.gain.blocks()]
+        return [*parts, *(Wrapped(f"note: {note}") for note in self.notes)]
+
+    def _brief(self) -> str:
+        count = len(self.proposal)
+        keep = f"; keep {_of(count, 'layer')} float" if count else ""
+        return f"{_of(len(self.findings), 'finding')} in {_of(self.layers, 'layer')}{keep}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""
@@ -133,9 +148,9 @@ def _of(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count != 1 else ''}"
 
 
-def _table(findings: Sequence[Finding]) -> str:
-    rows = [(short(f.node), f.op, short(f.value), KINDS[f.kind], _measure(f), _noise(f.benefit)) for f in findings]
-    return table(("<layer", "<op", "<value", "<what", ">number", ">noise at output"), rows)
+def _table(findings: Sequence[Finding]) -> Table:
+    rows = [(Name(f.node), f.op, Name(f.value), KINDS[f.kind], _measure(f), _noise(f.benefit)) for f in findings]
+    return Table(("<layer", "<op", "<value", "<what", ">number", ">noise at output"), rows)
 
 
 def _measure(f: Finding) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fewbit.config import QuantConfig
-from fewbit.core.tables import listed, pairs, plain, short, size, table, wrapped
+from fewbit.core.blocks import Block, Facts, Items, Shown, Table, Title, to_text
+from fewbit.core.tables import Name, listed, plain, size
 from fewbit.core.target import Target
 from fewbit.graph.files import QUANTIZED_OPS
 from fewbit.graph.model import Model, is_const, op_name
@@ -49,8 +50,8 @@ class Coverage:
     kept: tuple[Group, ...]
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Shown):
     """A model, described.
 
     Args:
@@ -82,6 +83,9 @@ class Inspection:
 
     def text(self, *, layers: bool = False) -> str:
         """For people; `layers` lists every layer by name as well."""
+        return to_text(self._blocks(layers=layers))
+
+    def _blocks(self, *, layers: bool = False) -> list[Block]:
         lines = [("model", self.name or "(not from a file)"), ("opset", str(self.opset))]
         for what, found in (("input", self.inputs), ("output", self.outputs)):
             lines += [(what if i == 0 else "", x) for i, x in enumerate(found)]
@@ -91,15 +95,21 @@ class Inspection:
             ("weights", size(self.nbytes)),
             ("quantized", self._quantized()),
         ]
-        parts = [pairs(lines), *(f"note: {n}" for n in self.notes), "", self._operators()]
+        parts: list[Block] = [Facts(lines), *(f"note: {n}" for n in self.notes), "", self._operators()]
         if self.targets:
-            parts += ["", "what can become integer, after fusing", self._targets()]
-            kept = [line for text in self._kept() for line in wrapped(f"  {text}")]
-            parts += ["", "what stays float, and why", *kept] if kept else []
+            parts += ["", Title("what can become integer, after fusing"), self._targets()]
+            kept = self._kept()
+            parts += ["", Title("what stays float, and why"), Items(kept)] if kept else []
         if layers:
-            rows = [(n.name, n.op, f"{n.weights:,}", listed(n.outputs)) for n in self.layers]
-            parts += ["", table(("<layer", "<op", ">weights", "<outputs"), rows)]
-        return "\n".join(parts)
+            rows = [(Name(n.name), n.op, f"{n.weights:,}", listed(n.outputs)) for n in self.layers]
+            parts += ["", Table(("<layer", "<op", ">weights", "<outputs"), rows)]
+        return parts
+
+    def _brief(self) -> str:
+        name = f"{self.name}, " if self.name else ""
+        integer = ", ".join(f"{t.target} {t.integer}" for t in self.targets)
+        said = f"; can become integer: {integer}" if integer else f"; quantized: {self._quantized()}"
+        return f"{name}{self.nodes} nodes, {self.parameters:,} parameters, opset {self.opset}{said}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""
@@ -113,9 +123,9 @@ class Inspection:
             return f"yes, weights only: {counts}; computed in float" if counts else "no"
         return f"yes: {', '.join(self.quantized)}" + (f"; weights unpacked: {counts}" if counts else "")
 
-    def _targets(self) -> str:
+    def _targets(self) -> Table:
         rows = [(t.target, f"{t.integer} of {t.nodes}", str(t.core), str(t.smart), t.checked) for t in self.targets]
-        return table(("<target", ">nodes", ">core", ">smart takes", "<measured"), rows)
+        return Table(("<target", ">nodes", ">core", ">smart takes", "<measured"), rows)
 
     def _kept(self) -> list[str]:
         """Reasons, each once, largest first; with the targets that it holds for, unless it holds for all."""
@@ -127,14 +137,14 @@ class Inspection:
         order = sorted(found.values(), key=lambda f: -len(f[0].nodes))
         return [f"{g}" + (f" [{', '.join(on)}]" if len(on) < len(self.targets) else "") for g, on in order]
 
-    def _operators(self) -> str:
+    def _operators(self) -> Table:
         """One line an operator; a column a target: how many can become integer, of those left after fusing."""
         fused = [op for t in self.targets for op in t.operators]
         rows = [
-            (short(op), str(self.operators.get(op, 0)), *(_of(t.operators.get(op)) for t in self.targets))
+            (Name(op), str(self.operators.get(op, 0)), *(_of(t.operators.get(op)) for t in self.targets))
             for op in dict.fromkeys([*self.operators, *fused])
         ]
-        return table(("<operator", ">count", *(f">{t.target}" for t in self.targets)), rows)
+        return Table(("<operator", ">count", *(f">{t.target}" for t in self.targets)), rows)
 
 
 def _of(found: tuple[int, int] | None) -> str:

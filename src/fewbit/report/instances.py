@@ -11,14 +11,15 @@ Latency is the median over the rounds of the median run, its quartiles over the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fewbit.core.blocks import Block, Shown, Table, to_text
 from fewbit.core.instances import Cores, Stint, Together
-from fewbit.core.tables import number, plain, table, times
+from fewbit.core.tables import Name, number, plain, short, times
 from fewbit.core.timing import ratio
 from fewbit.report.benchmark import LEAST_ROUNDS, check_numbers, shares
 
@@ -63,8 +64,8 @@ class NetworkTiming:
     instances: tuple[InstanceTiming, ...]
 
 
-@dataclass(frozen=True)
-class InstanceBenchmark:
+@dataclass(frozen=True, repr=False)
+class InstanceBenchmark(Shown):
     """All timings, by batch size.
 
     Args:
@@ -77,19 +78,33 @@ class InstanceBenchmark:
 
     def text(self) -> str:
         """A table: one line for each instance, and one for all of them together."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         head = ("<network", ">batch", "<cores", ">samples/s", ">ms", ">quartiles", f">against {self.against}",
                 ">quartiles")  # fmt: skip
         rows = []
         for t in self.timings:
             rows += [
-                (t.name, str(t.batch), _cores(i.cores), *_figures(i.throughput, i.ms, i.ms_low, i.ms_high), "", "")
+                (
+                    Name(t.name),
+                    str(t.batch),
+                    _cores(i.cores),
+                    *_figures(i.throughput, i.ms, i.ms_low, i.ms_high),
+                    "",
+                    "",
+                )
                 for i in t.instances
             ]
             figures = _figures(t.throughput, t.ms, t.ms_low, t.ms_high)
             against = times(t.ratio), f"{number(t.ratio_low)}–{number(t.ratio_high)}"
-            rows.append((t.name, str(t.batch), "all", *figures, *against))
+            rows.append((Name(t.name), str(t.batch), "all", *figures, *against))
         about = f"{self.about}; " if self.about else ""
-        return f"{about}in turns; against: time for the same work, below 1 is faster\n{table(head, rows)}"
+        return [f"{about}in turns; against: time for the same work, below 1 is faster", Table(head, rows)]
+
+    def _brief(self) -> str:
+        others = [t for t in self.timings if t.name != self.against]
+        return "; ".join(f"{short(t.name)} {times(t.ratio)} {short(self.against)}, batch {t.batch}" for t in others[:3])
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""
@@ -107,6 +122,7 @@ def benchmark_instances(
     min_time: float,
     num_inference_batches: int | None = None,
     about: str = "",
+    progress: Callable[[int, int], None] | None = None,
 ) -> InstanceBenchmark:
     """Time networks in several instances.
 
@@ -115,10 +131,13 @@ def benchmark_instances(
         batches: batch sizes. cores: of each instance.
         warmup: runs that do not count. min_time: seconds for each network and size.
         num_inference_batches: time each instance so many runs of each network instead.
+        progress: called between batch sizes, with the percentage done and 100.
     """
     check_numbers(warmup, min_time, num_inference_batches)
     found: list[NetworkTiming] = []
-    for batch in batches:
+    for nth, batch in enumerate(batches):
+        if progress is not None:
+            progress(100 * nth // len(batches), 100)
         for name in networks if warmup else ():
             together(name, batch, warmup, 0.0)
         stints = _rounds(together, networks, batch, min_time, num_inference_batches)

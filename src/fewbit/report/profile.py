@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fewbit.core.blocks import Aside, Block, Shown, Table, Title, ratio_bars, share_bars, to_text
 from fewbit.core.names import longest
 from fewbit.core.runner import Feeds, NodeTime, Runner
-from fewbit.core.tables import number, percent, plain, short, table, times
+from fewbit.core.tables import Name, number, percent, plain, times
 from fewbit.graph.model import Model, is_const
 
 Side = dict[str, list[NodeTime]]
@@ -47,8 +48,8 @@ class ProfileRow:
         return None if self.us_float is None or self.us_int is None else self.us_int - self.us_float
 
 
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Shown):
     """Two networks, layer by layer: those that lose most time first, those on one side only last, slowest first.
 
     Args:
@@ -61,18 +62,36 @@ class Profile:
 
     def text(self, n: int = 20) -> str:
         """The `n` rows that lose most, and the totals by operator."""
-        head = ("<layer", "<float", ">us", "<quantized", "<types", ">us", ">ratio", ">lost us")
+        return to_text(self._blocks(n))
+
+    def _blocks(self, n: int = 20) -> list[Block]:
+        head = ("<layer", "?<float", ">us", "<quantized", "?<types", ">us", ">ratio", ">lost us")
         rows = [
-            (short(r.layer), r.op_float or "-", number(r.us_float, 1), r.op_int or "-", _brief(r.types),
+            (Name(r.layer), r.op_float or "-", number(r.us_float, 1), r.op_int or "-", _brief(r.types),
              number(r.us_int, 1), times(r.ratio), number(r.lost, 1))
             for r in self.rows[:n]
         ]  # fmt: skip
-        parts = [f"layers, {len(rows)} of {len(self.rows)}, most time lost first", table(head, rows)]
+        bars = {head.index(">ratio"): ratio_bars([r.ratio for r in self.rows[:n]])}
+        title = f"layers, {len(rows)} of {len(self.rows)}, most time lost first"
+        parts: list[Block] = [
+            Title(title),
+            Table(head, rows, bars),
+            Aside("bars: ratio; the line is 1, equally fast"),
+        ]
+        parts += [Aside("more: text(n) as text, rows for all of them")] if len(self.rows) > n else []
         for what, found in (("float", self.float_operators), ("quantized", self.int_operators)):
             whole = sum(us for _, us in found.values())
             lines = [(op, str(k), number(us, 1), percent(us / whole if whole else 0)) for op, (k, us) in found.items()]
-            parts += ["", f"{what}: {number(whole, 1)} us", table(("<operator", ">count", ">us", ">share"), lines)]
-        return "\n".join(parts)
+            shares = {3: share_bars([us for _, us in found.values()])}
+            parts += ["", Title(f"{what}: {number(whole, 1)} us")]
+            parts += [Table(("<operator", ">count", ">us", ">share"), lines, shares)]
+        return parts
+
+    def _brief(self) -> str:
+        ours, theirs = (sum(us for _, us in x.values()) for x in (self.float_operators, self.int_operators))
+        slower = sum(r.lost is not None and r.lost > 0 for r in self.rows)
+        both = f"{number(ours, 0)} us float, {number(theirs, 0)} us quantized"
+        return f"{both}; {slower} of {len(self.rows)} layers lose time"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewbit.core.blocks import Block, Facts, Fold, Title, one_line
+from fewbit.core.html import to_html
 from fewbit.core.plan import Plan
+from fewbit.core.tables import size
 from fewbit.core.writing import writing
 from fewbit.errors import OutputError
 from fewbit.graph.model import Model
 from fewbit.graph.repack import save_any
+from fewbit.graph.shown import blocks
 from fewbit.report.summary import QuantReport
 
 
@@ -27,6 +31,23 @@ class Quantized(Model):
         self.aliases, self.stored = model.aliases, model.stored
         self.plan = plan
         self.report = report
+
+    def __repr__(self) -> str:
+        where = f" from {self.path.name}" if self.path else ""
+        brief = self.report.brief() if self.report is not None else f"{self.plan.brief()}, {size(self.nbytes)}"
+        return one_line(f"<fewbit.Quantized{where}: {brief}>")
+
+    def _repr_html_(self) -> str:
+        network, plan = blocks(self), self.plan.blocks()
+        if self.report is None:
+            return to_html([*network, Title("plan"), *plan])
+        report: list[Block] = [
+            Facts([*self._origin(), *b.lines]) if isinstance(b, Facts) else b for b in self.report.blocks()
+        ]
+        return to_html([*report, Fold("the plan", plan), Fold("the network", network)])
+
+    def _origin(self) -> list[tuple[str, str]]:
+        return [("made from", self.path.name)] if self.path else []
 
     def save(self, path: str | Path) -> None:
         """Write the ONNX file, and the plan beside it as `<name>.plan.json`; both or neither.

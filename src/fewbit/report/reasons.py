@@ -8,20 +8,13 @@ What differs from layer to layer gives way to "…"; what the user asked for sta
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fewbit.core.plan import Plan
+from fewbit.core.reasons import general
 from fewbit.core.tables import listed
-
-# What differs from layer to layer within one reason: quoted names, names in known phrases, counts.
-PARTICULAR = (
-    (re.compile(r"'[^']*'"), "'…'"),
-    (re.compile(r"^follows \S+,"), "follows a layer"),
-    (re.compile(r"\bhas \d+"), "has …"),
-)
 
 
 @dataclass(frozen=True)
@@ -65,12 +58,3 @@ def grouped(kept: Iterable[Kept]) -> list[Group]:
         for reason, ks in found.items()
     ]
     return sorted(groups, key=lambda g: -len(g.nodes))
-
-
-def general(reason: str) -> str:
-    """A reason without what is particular to one layer."""
-    if reason.startswith("excluded"):
-        return reason
-    for pattern, general_form in PARTICULAR:
-        reason = pattern.sub(general_form, reason)
-    return reason

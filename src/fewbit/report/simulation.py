@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.config.simulate import SimulateConfig
+from fewbit.core.blocks import Aside, Block, Facts, Shown, Table, to_text
 from fewbit.core.plan import Plan
-from fewbit.core.tables import number, pairs, plain, table
+from fewbit.core.tables import Name, number, plain, table
 from fewbit.errors import UsageError
 from fewbit.graph.model import Model
 from fewbit.report.evaluate import Evaluation
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from fewbit.data.preparation import Preparation
 
 
-@dataclass(frozen=True)
-class Simulation:
+@dataclass(frozen=True, repr=False)
+class Simulation(Shown):
     """One simulated network.
 
     Args:
@@ -73,6 +74,9 @@ class Simulation:
 
     def text(self) -> str:
         """Lines for people."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         kept = {k: why for k, why in self.layers.items() if why}
         lines = [
             ("network", self.network),
@@ -87,11 +91,13 @@ class Simulation:
         lines += [("float", f"{k}: {why}") for k, why in list(kept.items())[:3]]
         if len(kept) > 3:
             lines.append(("", f"and {len(kept) - 3} more"))
-        parts = [pairs(lines), self.result.text()]
-        if self.epochs:
-            parts.append(self._epochs())
+        epochs = [self._epochs()] if self.epochs else []
         said = [f"warning: {w}" for w in self.warnings] + [f"note: {n}" for n in self.notes]
-        return "\n".join([*parts, *said])
+        more = Aside("more: layers_text() has every layer")
+        return [Facts(lines), *self.result.blocks(), *epochs, *said, more]
+
+    def _brief(self) -> str:
+        return f"{self.network} on {self.data}, {self.config.form}: {self.result.brief()}"
 
     def how(self) -> str:
         """Where the ranges of inputs come from."""
@@ -101,18 +107,18 @@ class Simulation:
         epochs = f", {c.calib_epoch} epochs" if c.calib_mode == "naive" else ""
         return f"offline: {c.calib_mode}{epochs}, {self.calibrated_on} samples, seed {c.fixed_random_seed}"
 
-    def _epochs(self) -> str:
+    def _epochs(self) -> Table:
         rows = [
             [str(i), number(100 * (_top1(e) or 0), 2), number(100 * (e.drop or 0), 2)]
             for i, e in enumerate(self.epochs, 1)
         ]
-        return table((">epoch", ">top-1 %", ">lost"), rows)
+        return Table((">epoch", ">top-1 %", ">lost"), rows)
 
     def layers_text(self) -> str:
         """Every layer that could be simulated, and whether it is."""
         return table(
             ("<layer", "<simulated", "<why not"),
-            [[k, "no" if why else self.config.form, why] for k, why in self.layers.items()],
+            [[Name(k), "no" if why else self.config.form, why] for k, why in self.layers.items()],
         )
 
     def to_json(self) -> dict[str, Any]:

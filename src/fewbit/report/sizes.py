@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fewbit.core.tables import number, plain, size, table, times
+from fewbit.core.blocks import Block, Shown, Table, ratio_bars, share_bars, to_text
+from fewbit.core.tables import number, plain, size, times
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class SizeRow:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Sizes:
+@dataclass(frozen=True, repr=False)
+class Sizes(Shown):
     """All forms, float first. `about`: engine, threads, what it was measured on."""
 
     rows: tuple[SizeRow, ...]
@@ -44,7 +45,10 @@ class Sizes:
 
     def text(self) -> str:
         """A table, one line a form, and notes."""
-        head = ("<form", ">file", ">smaller", ">load s", ">load MiB", ">peak MiB", ">latency", ">cosine", ">SQNR dB")
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        head = ("<form", ">file", ">smaller", "?>load s", "?>load MiB", ">peak MiB", ">ratio", ">cosine", ">SQNR dB")
         lines = [
             (
                 r.form, size(r.file) if r.file is not None else "-", times(r.compression), number(r.load_s, 2),
@@ -53,8 +57,15 @@ class Sizes:
             for r in self.rows
         ]  # fmt: skip
         notes = [f"{r.form}: {r.note}" for r in self.rows if r.note]
-        told = "latency: against float, in turns, medians; load, peak: a process with the engine alone, over its start"
-        return "\n".join([*([self.about] if self.about else []), table(head, lines), told, *notes])
+        told = "ratio: latency against float, in turns, medians; load, peak: a process with the engine, over its start"
+        bars = {1: share_bars([r.file for r in self.rows]), 6: ratio_bars([r.latency for r in self.rows])}
+        return [*([self.about] if self.about else []), Table(head, lines, bars), told, *notes]
+
+    def _brief(self) -> str:
+        known = [r for r in self.rows if r.file is not None]
+        least = min(known, key=lambda r: r.file or 0, default=None)
+        smallest = f"; smallest: {least.form}, {size(least.file)}" if least is not None else ""
+        return f"{len(self.rows)} forms{smallest}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewbit.config import BUDGETS, GROUP
+from fewbit.core.blocks import Block, Facts, Items, Loud, Shown, Title, Wrapped, to_text
 from fewbit.core.plan import Plan
-from fewbit.core.tables import frame, number, pairs, percent, plain, short, size, times, wrapped
+from fewbit.core.tables import number, percent, plain, short, size, times
 from fewbit.graph.model import Model, op_name
 from fewbit.quantization.correct import Correction
 from fewbit.report.benchmark import Timing
-from fewbit.report.comparison import Comparison, LayerError
+from fewbit.report.comparison import Comparison, LayerError, so_many
 from fewbit.report.profile import ProfileRow
 from fewbit.report.reasons import Kept, grouped, kept_float
 
@@ -44,8 +45,8 @@ CALIB_ADVICE = ("entropy", "percentile", "mse", "naive")
 """Calibrators to try when the output is off, in this order, without the one that was used."""
 
 
-@dataclass(frozen=True)
-class QuantReport:
+@dataclass(frozen=True, repr=False)
+class QuantReport(Shown):
     """One quantization, in numbers.
 
     Args:
@@ -232,6 +233,9 @@ class QuantReport:
 
     def text(self) -> str:
         """The report; problems last, framed, where the eye stops."""
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
         ratio = self.size_quantized / self.size_float if self.size_float else None
         lines = [
             ("target", self.target),
@@ -240,21 +244,22 @@ class QuantReport:
             ("latency", self._latency()),
             ("output", self._output()),
         ]
-        parts = [pairs(lines)]
-        parts += correction_lines(self.corrections)
-        parts += wrapped(f"measured: {self.measured}") if self.measured else []
-        parts += wrapped(f"budget: {self.budget}") if self.budget and self.budget_met else []
-        if self.kept:
-            parts.append("kept float:")
-            for g in grouped(self.kept):
-                parts += wrapped(f"  {g}")
-        for w in self.warnings:
-            parts += wrapped(f"warning: {w}")
+        parts: list[Block] = [Facts(lines), *_corrections(self.corrections)]
+        parts += [Wrapped(f"measured: {self.measured}")] if self.measured else []
+        parts += [Wrapped(f"budget: {self.budget}")] if self.budget and self.budget_met else []
+        parts += [Title("kept float:"), Items([str(g) for g in grouped(self.kept)])] if self.kept else []
+        parts += [Wrapped(f"warning: {w}") for w in self.warnings]
         problems = self.problems()
-        if problems:
-            steps = [f"  {i}. {a}" for i, a in enumerate(self.advice(), 1)]
-            parts += ["", frame([*problems, *(["", "What to try:", *steps] if steps else [])])]
-        return "\n".join(parts)
+        parts += ["", Loud(problems, self.advice())] if problems else []
+        return parts
+
+    def _brief(self) -> str:
+        loud = [p.split(":")[0].split(". ")[0] for p in self.problems()]
+        found = [*loud, f"{self.quantized} of {self.layers} layers integer"]
+        found += [f"{size(self.size_float)} -> {size(self.size_quantized)}"]
+        found += [f"{times(self.latency.ratio)} float latency"] if self.latency is not None else []
+        found += [f"cosine {number(self.cosine, 5)}, SQNR {number(self.sqnr, 1)} dB"] if self.cosine is not None else []
+        return ", ".join([*found, self.target])
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the verdict, as plain dicts."""
@@ -270,13 +275,17 @@ class QuantReport:
     def _output(self) -> str:
         if self.cosine is None:
             return "not compared with float"
-        return f"cosine {number(self.cosine, 5)}, SQNR {number(self.sqnr, 1)} dB against float, {self.batches} batches"
+        return f"cosine {number(self.cosine, 5)}, SQNR {number(self.sqnr, 1)} dB against float, {so_many(self.batches)}"
 
 
 def correction_lines(corrections: Sequence[Correction]) -> list[str]:
     """What was tried and what came of it, a line each, with a heading; nothing if nothing was tried."""
-    lines = [line for c in corrections for line in wrapped(f"  {c}")]
-    return ["corrections, judged on held-out samples:", *lines] if lines else []
+    return to_text(_corrections(corrections)).splitlines()
+
+
+def _corrections(corrections: Sequence[Correction]) -> list[Block]:
+    title = Title("corrections, judged on held-out samples:")
+    return [title, Items([str(c) for c in corrections])] if corrections else []
 
 
 def summarize(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.config.simulate import SimulateConfig
-from fewbit.core.tables import dumps, number, plain, table
+from fewbit.core.blocks import Block, Shown, Table, share_bars, to_text
+from fewbit.core.tables import dumps, number, plain
 from fewbit.core.writing import writing
 from fewbit.errors import UsageError
 from fewbit.report.evaluate import Evaluation
@@ -59,8 +60,8 @@ class SweepRow:
         )
 
 
-@dataclass(frozen=True)
-class Sweep:
+@dataclass(frozen=True, repr=False)
+class Sweep(Shown):
     """All simulations of a grid.
 
     Args:
@@ -77,7 +78,16 @@ class Sweep:
 
     def text(self) -> str:
         """A table, one line a simulation."""
-        return "\n".join([*self._head(), table(HEAD, map(_cells, self.rows)), *(f"note: {n}" for n in self.notes)])
+        return to_text(self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        bars = {HEAD.index(">lost"): share_bars([r.drop for r in self.rows], worse=True)}
+        return [*self._head(), Table(HEAD, [_cells(r) for r in self.rows], bars), *(f"note: {n}" for n in self.notes)]
+
+    def _brief(self) -> str:
+        best = max((r for r in self.rows if r.top1 is not None), key=lambda r: r.top1 or 0.0, default=None)
+        said = f"; best {number(100 * (best.top1 or 0.0))} % at {best.bits} bits" if best is not None else ""
+        return f"{self.about}; {len(self.rows)} simulations{said}"
 
     @property
     def about(self) -> str:

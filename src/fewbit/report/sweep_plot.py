@@ -5,59 +5,30 @@ Networks with BatchNorm merged have a panel of their own. The same sweep gives t
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from fewbit.core.writing import writing
-from fewbit.errors import EngineMissing, UsageError
+from fewbit.report.pictures import COLOURS, picture
 from fewbit.report.sweep import Sweep, SweepRow
 
-PICTURES = (".png", ".svg")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind, too
 STYLES = ("-", "--", ":")
-
-
-def check_plot(path: Path) -> None:
-    """Refuse before the work starts what could not be drawn after it.
-
-    Raises:
-        UsageError: neither .png nor .svg. EngineMissing: matplotlib is not installed.
-    """
-    if path.suffix not in PICTURES:
-        raise UsageError(f"the plot {path} must end in {' or '.join(PICTURES)}")
-    if not can_plot():
-        raise EngineMissing("matplotlib", "plot")
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
 
 
 def save_plot(sweep: Sweep, path: str | Path) -> None:
     """Draw a sweep; PNG or SVG, by the suffix.
 
     Raises:
-        UsageError, EngineMissing: see `check_plot`. OutputError: it cannot be written.
+        UsageError, EngineMissing: see `fewbit.report.pictures`. OutputError: it cannot be written.
     """
-    path = Path(path)
-    check_plot(path)
-    import matplotlib
-    from matplotlib.figure import Figure
-
     merged = sorted({r.merge_bn for r in sweep.rows})
-    with matplotlib.rc_context({"svg.hashsalt": "fewbit", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(1 + 4.2 * len(merged), 4.2), dpi=150, layout="constrained")
+    with picture(Path(path), 1 + 4.2 * len(merged), 4.2) as figure:
         panels = figure.subplots(1, len(merged), sharey=True, squeeze=False)[0]
         for axes, which in zip(panels, merged, strict=True):
             _draw(axes, sweep, which)
         panels[0].set_ylabel(f"{_measure(sweep)[0]}, %")
-        figure.suptitle(sweep.about, fontsize=9)
+        figure.suptitle(sweep.about)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-        with writing(path) as part:
-            figure.savefig(part, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _draw(axes: Any, sweep: Sweep, merged: bool) -> None:
@@ -79,9 +50,8 @@ def _draw(axes: Any, sweep: Sweep, merged: bool) -> None:
         axes.axhline(100 * sweep.top1, color="0.35", linewidth=1, label="float")
     axes.set_xticks(sorted({r.bits for r in sweep.rows}))
     axes.set_xlabel("bits of inputs and weights")
-    axes.set_title(f"BatchNorm {'merged' if merged else 'beside the weights'}", fontsize=9)
+    axes.set_title(f"BatchNorm {'merged' if merged else 'beside the weights'}")
     axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _measure(sweep: Sweep) -> tuple[str, Any]:

@@ -65,7 +65,7 @@ def verify_quantized(
             opened[id(model)] = model, open(model)
         return opened[id(model)][1]
 
-    agree = _agreement(float_model, batches, once, trusted) if trusted is not None else None
+    agree = agreement(float_model, batches, once, trusted) if trusted is not None else None
     reference = trusted if agree is not None and agree < LEAST_FLOAT else None
     comparison = _outputs(float_model, quant_model, batches, once, reference, plan.target)
     runners = {"float": once(float_model), "quantized": once(quant_model)}
@@ -91,8 +91,8 @@ def verify_quantized(
     return report
 
 
-def _agreement(model: Model, batches: Sequence[Batch], open: Open, trusted: Open) -> float | None:
-    """SQNR in dB of the float network's worst output, against the other engine; None if that cannot run it."""
+def agreement(model: Model, batches: Sequence[Batch], open: Open, trusted: Open) -> float | None:
+    """SQNR in dB of the float network's worst output, against `trusted`; None if that cannot run it."""
     try:
         return compare(model, model, batches[:1], open, reference=trusted, layers=False).sqnr
     except ModelError:

@@ -117,7 +117,8 @@ def _worst(before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, A
         for name, s in sums.items():
             if name not in b or a[name].shape != b[name].shape:
                 raise ModelError(
-                    f"output {name!r} of the integer network is missing or has another shape than in float"
+                    f"output {name!r} of the integer network is missing or has another shape than in float; "
+                    "hand two forms of one network"
                 )
             with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf are answers, too
                 s.update(a[name], b[name])

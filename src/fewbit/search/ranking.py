@@ -8,14 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fewbit.core.tables import number, percent, plain, short, table
+from fewbit.core.blocks import Aside, Block, Code, Shown, Table, Title, error_bars, one_line, to_text
+from fewbit.core.tables import Name, number, percent, plain, short
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerSensitivity:
     """What one integer layer does to the outputs.
 
@@ -31,6 +32,10 @@ class LayerSensitivity:
     macs: int
     alone: float
     left: float | None = None
+
+    def __repr__(self) -> str:
+        left = f", {number(self.left, 1)} dB left" if self.left is not None else ""
+        return one_line(f"<LayerSensitivity {short(self.node)}, {self.op}: {number(self.alone, 1)} dB alone{left}>")
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ def _plain_name(name: str) -> str:
     return name.replace(",", "?")
 
 
-@dataclass(frozen=True)
-class Sensitivity:
+@dataclass(frozen=True, repr=False)
+class Sensitivity(Shown):
     """The layers of a network, most harmful first.
 
     Args:
@@ -84,27 +89,39 @@ class Sensitivity:
 
     def text(self, n: int = 10) -> str:
         """The `n` most harmful layers and the proposals."""
+        return to_text(self._blocks(n))
+
+    def _blocks(self, n: int = 10) -> list[Block]:
         shown, whole = self.layers[:n], sum(x.macs for x in self.layers) or 1
-        columns = [
-            ("<layer", [short(x.node) for x in shown]),
-            ("<op", [x.op for x in shown]),
-            (">MACs", [percent(x.macs / whole) for x in shown]),
+        columns: list[tuple[str, Sequence[str]]] = [
+            ("<layer", [Name(x.node) for x in shown]),
+            ("<op", [Name(x.op) for x in shown]),
+            ("?>MACs", [percent(x.macs / whole) for x in shown]),
             (">alone dB", [number(x.alone, 1) for x in shown]),
         ]
         said = "alone: SQNR if only this layer is integer"
         if any(x.left is not None for x in self.layers):
             columns.append((">left dB", [number(x.left, 1) for x in shown]))
             said += "; left: if only this layer is float"
-        parts = [
+        bars = {3: error_bars([x.alone for x in shown])}
+        parts: list[Block] = [
             f"as planned: SQNR {number(self.sqnr, 1)} dB, {self.samples} samples",
             "",
-            f"most harmful layers, {len(shown)} of {len(self.layers)}",
-            table([c[0] for c in columns], zip(*(c[1] for c in columns), strict=True)),
+            Title(f"most harmful layers, {len(shown)} of {len(self.layers)}"),
+            Table([c[0] for c in columns], list(zip(*(c[1] for c in columns), strict=True)), bars),
             said,
+            Aside("bars: error of the layer alone; none at 60 dB, full at 0 dB"),
         ]
+        if len(self.layers) > n:
+            parts += [Aside("more: worst(n) as a list, text(n) as text, layers for all of them")]
         if self.proposals:
-            parts += ["", "proposals", *(_told(p) for p in self.proposals)]
-        return "\n".join([*parts, *(f"note: {t}" for t in self.notes)])
+            parts += ["", Title("proposals"), *(b for p in self.proposals for b in _told(p))]
+        return [*parts, *(f"note: {t}" for t in self.notes)]
+
+    def _brief(self) -> str:
+        least = self.layers[0] if self.layers else None
+        worst = f"; worst {short(least.node)}, {number(least.alone, 1)} dB alone" if least is not None else ""
+        return f"{len(self.layers)} layers, SQNR {number(self.sqnr, 1)} dB as planned{worst}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts; see `tables` for infinities."""
@@ -123,13 +140,12 @@ class Sensitivity:
         return out.getvalue()
 
 
-def _told(p: Proposal) -> str:
+def _told(p: Proposal) -> list[Block]:
     measured = f", measured {number(p.measured, 1)} dB" if p.measured is not None else ""
     count = len(p.floats) + len(p.wide)
     what = f"{count} layer{'s' if count > 1 else ''} {'in float' if p.floats else 'of 16 bits, computed in float'}"
-    return (
-        f"  {what}: expected {number(p.expected, 1)} dB{measured}; {percent(p.macs_float)} of MACs float\n    {p.words}"
-    )
+    told = f"  {what}: expected {number(p.expected, 1)} dB{measured}; {percent(p.macs_float)} of MACs float"
+    return [told, Code(f"    {p.words}")]
 
 
 def ranked(layers: Iterable[LayerSensitivity]) -> tuple[LayerSensitivity, ...]:

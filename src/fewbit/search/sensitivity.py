@@ -66,7 +66,7 @@ def sensitivity(
     """
     data = list(batches)
     if not data:
-        raise EmptyData("there is no sample to measure layers on")
+        raise EmptyData("there is no sample to measure layers on; hand data with some")
     bench = Bench(model, plan, data, open, emit)
     whole = bench.noise(plan)
     layers = bench.sorted_layers(carriers(plan))

@@ -129,7 +129,7 @@ def fit(
 def begin(net: nn.Module, teacher: nn.Module | None, data: Labelled, config: TrainConfig, device: torch.device) -> Run:
     """Images split in two, the optimiser made, channels laid out."""
     if not len(data.labels):
-        raise EmptyData(f"{data.name} has no image to train on")
+        raise EmptyData(f"{data.name} has no image to train on; hand another set")
     pictures = Pictures(data, config.workers)
     plans = planned(net)
     config = settled(config, bool(plans))

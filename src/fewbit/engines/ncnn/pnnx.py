@@ -73,7 +73,9 @@ def _run(command: list[str], folder: str, timeout: float) -> str:
             command, cwd=folder, capture_output=True, timeout=timeout, env=env, check=False, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise EngineError(f"pnnx was not done with the network after {timeout:.0f} seconds") from None
+        raise EngineError(
+            f"pnnx was not done with the network after {timeout:.0f} seconds; try again on an idle machine"
+        ) from None
     except OSError as e:
         raise EngineError(f"pnnx cannot be run: {e}") from e
     said = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")

@@ -72,7 +72,8 @@ def caffe_files(path: Path, params: Path | None = None) -> tuple[Path | None, Pa
     """
     for file in (path, params):
         if file is not None and not file.is_file():
-            raise ModelFormatError(f"there is no file {file}{', which was given as params' if file is params else ''}")
+            given = ", which was given as params" if file is params else ""
+            raise ModelFormatError(f"there is no file {file}{given}; check its name")
     if path.suffix.lower() == BYTES:
         if params is not None:
             raise UsageError(f"params is {params}; {path} holds the weights itself, load the .prototxt to give others")

@@ -84,7 +84,9 @@ def _listed(net: Net, blob: Blobs) -> Dims | None:
     sizes, i = net.message.all("input_dim"), inputs.index(blob[0])
     if shapes:
         if len(shapes) != len(inputs):
-            raise ModelFormatError(f"the network has {len(inputs)} inputs and {len(shapes)} input_shapes")
+            raise ModelFormatError(
+                f"the network has {len(inputs)} inputs and {len(shapes)} input_shapes; give one for each"
+            )
         return _dims(shapes[i])
     if sizes and len(sizes) != 4 * len(inputs):
         raise ModelFormatError(

@@ -56,13 +56,15 @@ def checkpoint_files(path: Path, params: Path | None = None) -> tuple[Path, Path
         prefix = EPOCH.sub("", path.name).removesuffix(".params")
         symbol = path.with_name(prefix + SYMBOL)
         if not symbol.is_file():
-            raise ModelFormatError(f"{path} holds parameters; the symbol that they belong to, {symbol}, is not there")
+            raise ModelFormatError(
+                f"{path} holds parameters; the symbol that they belong to, {symbol}, is not there; put it beside them"
+            )
         return symbol, path
     if not path.is_file():
-        raise ModelFormatError(f"there is no file {path}")
+        raise ModelFormatError(f"there is no file {path}; check its name")
     if params is not None:
         if not params.is_file():
-            raise ModelFormatError(f"there is no file {params}, which was given as params")
+            raise ModelFormatError(f"there is no file {params}, which was given as params; check its name")
         return path, params
     return path, _params_of(path)
 

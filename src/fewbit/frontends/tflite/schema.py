@@ -151,7 +151,7 @@ def read_file(path: Path) -> LiteGraph:
         EngineMissing, UsageError: see `schema_package`.
     """
     if not path.is_file():
-        raise ModelFormatError(f"there is no file {path}")
+        raise ModelFormatError(f"there is no file {path}; check the name")
     return parse(path.read_bytes(), str(path))
 
 
