@@ -1,4 +1,6 @@
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,52 @@ def test_the_tree_in_the_docstring_is_the_tree():
         drawn[found[2]] = level[depth - 1] if depth else None
     real = {e.__name__: next((b.__name__ for b in e.__bases__ if b in ALL), None) for e in ALL}
     assert drawn == real
+
+
+def test_every_class_knows_what_to_do():
+    for error in ALL:
+        if issubclass(error, FewbitError):
+            assert len(error.remedy) > 10, error
+    assert {e.remedy for e in ALL if issubclass(e, UsageError)} == {FewbitError.remedy}  # the command line has better
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a is 0; it must be 1 or more", "unknown engine 'x'; did you mean 'y'?", "the output must end in .onnx",
+        "torch is not installed; it comes with: pip install 'fewbit[torch]'", "no image is here. Put some there",
+        "unknown kind 'x' (allowed: a, b)",
+    ],
+)  # fmt: skip
+def test_a_message_that_says_what_to_do_is_known(text):
+    assert FewbitError(text).says_what_to_do()
+
+
+def test_one_that_only_says_what_is_wrong_is_known():
+    assert not FewbitError("tensor 'a.B' is damaged: 3 bytes, 4 wanted").says_what_to_do()
+
+
+def _said(node):
+    """The text of a message as it is written, `{}` for what is filled in."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "{}"
+
+
+@pytest.mark.parametrize("folder", ["api", "cli"])
+def test_what_users_are_told_first_says_what_to_do(folder):
+    silent = []
+    for file in sorted((Path(errors.__file__).parent / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CHOSEN):
+                continue
+            text = _said(node.args[0]) if node.args else "{}"
+            if text != "{}" and not FewbitError(text).says_what_to_do():
+                silent.append(f"{file.name}:{node.lineno}: {text}")
+    assert silent == []
+
+
+CHOSEN = {"UsageError", "ConfigError", "DataError", "EmptyData", "OutputError"}
 
 
 def test_user_mistakes_exit_with_2_and_failures_with_1():

@@ -35,8 +35,8 @@ Cli = Callable[..., Done]
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run a command in this process."""
-    monkeypatch.setenv("COLUMNS", "80")
+    """Run a command in this process, as in a pipe."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*words: object) -> Done:
         capsys.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fewbit.cli import app, main
+from fewbit.cli.start import STEPS
 from fewbit.errors import BadSample, EngineError, FewbitWarning, UsageError
 from tests.cli.conftest import Cli, golden
 
@@ -35,8 +37,23 @@ def test_help_lists_the_verbs(cli: Cli) -> None:
     golden("help", done.out)
 
 
-def test_no_words_are_a_call_for_help(cli: Cli) -> None:
-    assert cli().out == cli("--help").out == cli("-h").out
+@pytest.mark.parametrize("words", [["-h"], ["help"], ["help", "quantize"]], ids=" ".join)
+def test_there_are_several_calls_for_help(cli: Cli, words: list[str]) -> None:
+    assert cli(*words).out == cli(*words[1:], "--help").out
+
+
+def test_fewbit_alone_shows_where_to_begin(cli: Cli) -> None:
+    done = cli()
+    assert (done.code, done.err) == (0, "")
+    verbs = re.findall(r"^ +fewbit (\w+)", done.out, re.MULTILINE)
+    assert len(verbs) == 4 and set(verbs) <= set(app.VERBS) and "fewbit --help" in done.out
+    golden("start", done.out)
+
+
+def test_the_examples_at_the_start_are_words_that_the_verbs_take() -> None:
+    for _, example in STEPS:
+        _, verb, *words = example.split()
+        app.verb_command(verb).make_context(verb, words)
 
 
 @pytest.mark.parametrize("verb", app.VERBS)
@@ -62,9 +79,9 @@ def test_the_version(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["quantise"], "error: no such command 'quantise'. Did you mean 'quantize'?\nsee: fewbit --help"),
-        (["quantize", "--calib-mod", "x"], "error: no such option: --calib-mod (Possible options: --calib-mode"),
-        (["inspect"], "error: missing argument 'MODEL'.\nsee: fewbit inspect --help"),
+        (["quantise"], "error: no such command 'quantise'; did you mean 'quantize'?\nsee: fewbit --help"),
+        (["quantize", "--calib-mod", "x"], "error: no such option: --calib-mod; did you mean '--calib-mode'"),
+        (["inspect"], "error: missing argument 'MODEL'\nsee: fewbit inspect --help"),
         (["quantize"], "error: there is no network; give MODEL, or --zoo NAME for one of MXNet's zoo"),
         (["quantize", "n", "--batch-size", "two"], "error: invalid value for '--batch-size'"),
         (["quantize", "n", "--threads", "0"], "error: invalid value for '--threads'"),
@@ -79,11 +96,13 @@ def test_wrong_words_are_bad_usage(cli: Cli, words: list[str], message: str) -> 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (UsageError("a wrong word"), 2, "error: a wrong word\n"),
-        (EngineError("it refused"), 1, "error: it refused\n"),
+        (UsageError("a wrong word"), 2, "error: a wrong word\nsee: fewbit --help\n"),
+        (UsageError("a is 1; it must be 2"), 2, "error: a is 1; it must be 2\n"),
+        (EngineError("it refused"), 1, f"error: it refused; {EngineError.remedy}\n"),
+        (EngineError("it refused; try that"), 1, "error: it refused; try that\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
-    ids=["usage", "other", "ctrl-c"],
+    ids=["usage", "with-advice", "other", "other-with-advice", "ctrl-c"],
 )
 def test_our_errors_are_one_line(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
@@ -149,7 +168,10 @@ def test_a_reader_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_full_disk_under_stdout_is_said(words: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-m", "fewbit", *words], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: cannot write to stdout: No space left on device; see where it is sent to\n",
+    )
 
 
 def test_other_files_are_not_taken_for_stdout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,4 +202,4 @@ def test_the_page_on_the_command_line_names_every_verb() -> None:
 def test_python_m_fewbit_is_fewbit(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "fewbit", "quantise"], capture_output=True, text=True, cwd=tmp_path,
                           env=os.environ | {"COLUMNS": "80"})  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "") and "Did you mean 'quantize'" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "") and "did you mean 'quantize'" in done.stderr

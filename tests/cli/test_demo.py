@@ -25,7 +25,7 @@ def test_the_demo_shows_it_all_and_keeps_it(cli: Cli, tmp_path: Path, monkeypatc
     done = cli("demo", "--save", tmp_path / "kept")
     assert done.code == 0, done.err
     assert "\ncorrections, judged on held-out samples:\n" in done.out
-    for word in ("weights", "layers", "accuracy float", "accuracy int8", "agreement", "worst layers", "ratio to float"):
+    for word in ("weights", "layers", "accuracy float", "accuracy int8", "agreement", "worst layers", "ratio"):
         assert word in done.out
     assert "pip install 'fewbit[openvino]'" in done.out and done.out.endswith(f"kept in {tmp_path / 'kept'}\n")
     names = sorted(p.name for p in (tmp_path / "kept").iterdir())

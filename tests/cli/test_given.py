@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fewbit.cli.app import VERBS, command
+from fewbit.cli.app import VERBS, command, verb_command
 from fewbit.cli.flags import flag
 from fewbit.cli.given import batch_count
 from fewbit.config import DataConfig, QuantConfig
@@ -23,7 +23,7 @@ SOURCE = "".join(p.read_text("utf-8") for p in Path(__file__).parent.glob("test_
 PAIRS = [
     (verb, param.opts[0], (*param.opts, *param.secondary_opts))
     for verb in VERBS
-    for param in command().commands[verb].params
+    for param in verb_command(verb).params
     if param.param_type_name == "option" and param.opts[0] not in GENERATED
 ]
 
@@ -40,7 +40,7 @@ def test_the_list_of_flags_is_not_empty() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_flag_is_the_word_of_its_parameter(verb: str) -> None:
-    for param in command().commands[verb].params:
+    for param in verb_command(verb).params:
         if param.param_type_name == "option" and param.name not in ("help", "overrides", "named"):
             assert "--" + param.name.replace("_", "-") in param.opts
 

@@ -77,7 +77,10 @@ def test_a_folder_in_place_of_the_plan_is_said_before_the_work(cli: Cli, place: 
     (place / "q.plan.json").mkdir()
     words = [place / "none.json"] if verb == "apply" else ["--data", place / "data.npz"]
     done = cli(verb, place / "net.onnx", *words, "-o", place / "q.onnx")
-    assert done.code == 1 and done.err == f"error: cannot write {place / 'q.plan.json'}: it is a folder\n"
+    assert (
+        done.code == 1
+        and done.err == f"error: cannot write {place / 'q.plan.json'}: it is a folder; give another name\n"
+    )
     assert not (place / "q.onnx").exists()
 
 

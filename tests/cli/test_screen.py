@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from fewbit.cli.screen import LONGEST, answer, progress, show, work
+from fewbit.cli.bar import LONGEST
+from fewbit.cli.screen import answer, progress, show, work
 from fewbit.core.tables import frame, table
 
 REPORT = "\n".join(

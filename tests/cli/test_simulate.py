@@ -81,9 +81,9 @@ def test_a_sweep_writes_a_table_and_a_plot(cli: Cli, net: Path, data: Path, tmp_
 def test_without_matplotlib_there_is_the_table(
     cli: Cli, net: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewbit.report import sweep_plot
+    from fewbit.report import pictures
 
-    monkeypatch.setattr(sweep_plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     words = "--sweep --sweep-bits 8 --quant-type layer --no-quantize-input-offline --sweep-merge-bn no"
     done = cli("simulate", net, "--data", data, "-o", tmp_path / "grid.md", *words.split())
     assert done.code == 0 and "pip install 'fewbit[plot]'" in done.err

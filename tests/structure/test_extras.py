@@ -28,4 +28,4 @@ def test_a_named_extra_is_read_from_the_call() -> None:
 
 
 def test_the_extras_are_these() -> None:
-    assert {"openvino", "ncnn", "torch", "plot", "tflite", "ray", "dev", "bench"} == EXTRAS
+    assert {"openvino", "ncnn", "torch", "plot", "tflite", "ray", "docs", "dev", "bench"} == EXTRAS

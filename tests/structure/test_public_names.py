@@ -14,7 +14,7 @@ from tests.structure.source import project
 PUBLIC = """
     CalibrationCollector DataConfig FewbitError FewbitWarning Model Plan QuantConfig QuantSpec Quantized SimulateConfig
     TrainConfig apply attach benchmark calibrate compare correct deploy evaluate explain fuse inspect load make_plan
-    profile quantize sensitivity simulate sizes sweep train verify
+    make_report plot profile quantize sensitivity simulate sizes sweep train verify
 """.split()
 
 

@@ -7,6 +7,8 @@ from fewbit.api.forms import FORMS, sizes
 from fewbit.api.looking import attach, compare, evaluate, inspect, sensitivity
 from fewbit.api.making import apply, calibrate, correct, make_plan
 from fewbit.api.onecall import VERIFY_SAMPLES, quantize
+from fewbit.api.plotting import plot
+from fewbit.api.reporting import make_report
 from fewbit.api.simulating import simulate
 from fewbit.api.speed import benchmark, profile
 from fewbit.api.sweeping import sweep
@@ -33,6 +35,8 @@ __all__ = [
     "inspect",
     "load",
     "make_plan",
+    "make_report",
+    "plot",
     "profile",
     "quantize",
     "sensitivity",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, cast
 from fewbit.config import DataConfig, QuantConfig, configure
 from fewbit.core.runner import Runner
 from fewbit.core.target import TARGETS, Target
-from fewbit.data import DataSource, open_data
+from fewbit.data import Batch, DataSource, open_data
 from fewbit.engines import ENGINES, engine_of, open_runner
 from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
@@ -70,6 +70,40 @@ def as_model(model: Source, *, allow_quantized: bool = False) -> Model:
 def as_source(data: Data, model: Model, config: DataConfig) -> DataSource:
     """The data as batches, opened if it is not yet."""
     return cast(DataSource, data) if hasattr(data, "iterate") else open_data(data, model.inputs, config)
+
+
+class Counted:
+    """A data source that tells how far it has been read.
+
+    Args:
+        source: the data. progress: called with (batches read, all of them or 0 if nobody knows).
+        limit: how many will be read at most.
+    """
+
+    def __init__(self, source: DataSource, progress: Progress, limit: int | None = None) -> None:
+        self.source, self.progress = source, progress
+        self.count = min([n for n in (source.batches, limit) if n is not None], default=0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """Batches; each counts as read when the next one is asked for."""
+        self.progress(start, self.count)
+        for done, batch in enumerate(self.source.iterate(start), start + 1):
+            yield batch
+            self.progress(done, self.count)
+
+
+def counted(source: DataSource, progress: Progress | None, limit: int | None = None) -> DataSource:
+    """The source, telling its progress if that is asked for."""
+    return Counted(source, progress, limit) if progress is not None else source
 
 
 def opener(target: str, threads: int, *, timing: bool = False, **options: Any) -> Callable[[Model], Runner]:

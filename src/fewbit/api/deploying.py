@@ -119,7 +119,8 @@ def _sorted_words(chosen: Deployer, words: Mapping[str, Any]) -> tuple[dict[str,
             others = [d.name for d in DEPLOYERS.values() if word in d.options]
             if others:
                 raise UsageError(
-                    f"{word} is an option of target {' and '.join(others)}, and the target is {chosen.name}"
+                    f"{word} is an option of target {' and '.join(others)}, and the target is {chosen.name}; "
+                    "leave it out"
                 )
             raise unknown("setting", word, set().union(*names))
         ours[of][word] = value

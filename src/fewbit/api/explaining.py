@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from fewbit.report.quantized import Quantized
 SECONDS = 0.3
 """To time each network for, at least."""
 
+Say = Callable[[str, int, int], None]
+
 TRIED = 24
 """Layers, the most suspect ones, that are each tried in float."""
 
@@ -50,6 +52,7 @@ def explain(
     *,
     samples: int = VERIFY_SAMPLES,
     threads: int | None = None,
+    say: Say | None = None,
     **words: Any,
 ) -> Explanation:
     """Say which layers a debug folder blames, and propose few of them to keep float; measure what that gains.
@@ -63,6 +66,7 @@ def explain(
         config, words: as for `quantize`. Without a config those of the plan in the folder, if there is one. Budgets and
             debug tables have no part in this.
         samples: to measure on, about. threads: cores to use (default: all).
+        say: told what is done, how many steps of it, of how many (0 if nobody knows).
 
     Raises:
         UsageError: no such folder, or no table in it; a network without data, or the reverse. DataError: a table is
@@ -93,7 +97,7 @@ def explain(
     if not suspects:
         return found
     off: dict[str, Any] = dict.fromkeys((*BUDGETS, "debug_info_save_path"))
-    job = _Job(network, as_source(data, network, reading), replace(chosen, **off), samples, threads or cores())
+    job = _Job(network, as_source(data, network, reading), replace(chosen, **off), samples, threads or cores(), say)
     return job.measured(found, suspects)
 
 
@@ -106,7 +110,9 @@ def _known(folder: Path) -> dict[str, Any]:
 class _Job:
     """The network, quantized again and again, and judged on the same samples."""
 
-    def __init__(self, model: Model, source: DataSource, config: QuantConfig, samples: int, threads: int) -> None:
+    def __init__(self, model: Model, source: DataSource, config: QuantConfig, samples: int, threads: int,
+                 say: Say | None = None) -> None:  # fmt: skip
+        self.say = say or (lambda what, done, of: None)
         self.model, self.config, self.threads = model, config, threads
         self.seen = Remember(source, samples, config.num_calib_batches)
         self.base, self.target = fuse(model), target_named(config.target)
@@ -115,6 +121,7 @@ class _Job:
 
     def measured(self, found: Explanation, suspects: Sequence[str]) -> Explanation:
         """Choose by trying, and measure what that gains."""
+        self.say("quantizing", 0, 0)
         before = self.quantized(self.config)
         joins = {f.node for f in found.findings if f.kind == "ranges"}
         gains = self.gains(before, suspects[:TRIED], joins)
@@ -123,6 +130,7 @@ class _Job:
             told = f"none of {len(gains)} layers gains {HELPS} dB in float by itself, so nothing is proposed"
             return replace(found, proposal=(), notes=(*found.notes, told))
         more = replace(self.config, exclude_layers=(*self.config.exclude_layers, *chosen))
+        self.say("quantizing without them", 0, 0)
         gain = self.gain(before, self.quantized(more))
         told = f"proposed are those of {len(gains)} layers that gain most in float by themselves"
         return replace(found, proposal=tuple(chosen), gain=gain, notes=(*found.notes, told))
@@ -143,7 +151,8 @@ class _Job:
         nodes = dict.fromkeys(self.base.aliases.get(name, name) for name in suspects)
         integer = [name for name in nodes if name in plan.nodes and plan.nodes[name].quantized]
         start, found = self.compared(before).sqnr, {}
-        for name in integer:
+        for i, name in enumerate(integer):
+            self.say("trying layers in float", i, len(integer))
             less = self.without(plan, name)
             if needs_ranges(self.config) and (name in joins or not less.calibrated):
                 base, kept = rescaled(self.base, less.rescales), self.seen.kept()

@@ -117,7 +117,7 @@ def _made(form: str, given: Model, data: Data, made: Mapping[str, Model], words:
     if form == CODED and "mixed" in made:
         return made["mixed"]
     if form == "full" and data is None:
-        raise UsageError("ranges of activations are measured on data, and none was given")
+        raise UsageError("ranges of activations are measured on data, and none was given; hand data")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewbitWarning)  # what they would say stands in the table
         return quantize(given, data, verify=False, workers=cores(), **_fitting(words, form), **FORMS[form])

@@ -17,6 +17,7 @@ from fewbit.api.common import (
     as_model,
     as_source,
     cores,
+    counted,
     opener,
     settings,
     simulator,
@@ -74,6 +75,7 @@ def compare(
     limit: int | None = None,
     engine: str = "onnxruntime",
     threads: int | None = None,
+    progress: Progress | None = None,
     **words: Any,
 ) -> Comparison:
     """Layer by layer and at the outputs, how far the integer network is from the float one.
@@ -83,6 +85,7 @@ def compare(
     Args:
         model, quantized: float and integer form. data: see `fewbit.data`; words: fields of `DataConfig`, on top of how
             the integer network was calibrated. limit: use this many batches. engine, threads: what runs both.
+        progress: called with (batches done, all of them or 0), anew for each pass over the data.
 
     Raises:
         PlanError: the integer network's rescales are damaged, or those of another network.
@@ -90,6 +93,7 @@ def compare(
     ours, theirs = as_model(model), as_model(quantized, allow_quantized=True)
     source, fused = as_source(data, ours, reading_on_top(words, theirs.metadata)), fuse(ours)
     inner = rescaled(fused, rescales_of(theirs))
+    source = counted(source, progress, limit)
     return _compare(fused, theirs, source, opener(engine, threads or cores()), inner=inner, limit=limit)
 
 
@@ -119,6 +123,7 @@ def evaluate(
     num_inference_batches: int | None = None,
     output: str | None = None,
     metric: str | None = None,
+    progress: Progress | None = None,
     **words: Any,
 ) -> Evaluation | DetectionEvaluation:
     """Top-1 and top-5 on labelled data, or mAP where labels are objects; and how a reference network does.
@@ -130,13 +135,15 @@ def evaluate(
         output: name of the class scores (default: the first matrix), or of the detections.
         num_skipped_batches: leave out that many at the start. num_inference_batches: use at most that many.
         metric: "accuracy" or "map"; default: as the labels are.
+        progress: called with (batches done, all of them or 0).
     """
     given = as_model(model, allow_quantized=True)
     open_ = opener(engine, threads or cores())
     whole = as_model(reference, allow_quantized=True) if reference is not None else None
     other = open_(whole) if whole is not None else None
     known = [m.metadata for m in (given, whole) if m is not None]
-    batches = iter(as_source(data, given, reading_on_top(words, *known)))
+    stop = None if num_inference_batches is None else num_skipped_batches + num_inference_batches
+    batches = iter(counted(as_source(data, given, reading_on_top(words, *known)), progress, stop))
     first = next(batches, None)
     count = evaluate_detector if metric_of(first, metric) == "map" else _evaluate
     return count(

@@ -56,7 +56,7 @@ class Sets:
         assert self.pool is not None
         rows = list(_of_each_class(self.pool, config.num_sample))
         if not rows:
-            raise DataError("the calibration data holds no sample")
+            raise DataError("the calibration data holds no sample; hand some hundred")
         order = np.random.default_rng(config.fixed_random_seed).permutation(len(rows))
         return _batches([rows[i] for i in order], _fixed(self.inputs), config.batch_size)
 

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from fewbit.api.common import Data, Source, as_model, as_source, free_sizes, opener, timing_options
+from fewbit.api.common import Data, Progress, Source, as_model, as_source, free_sizes, opener, timing_options
 from fewbit.config import DataConfig, configure
 from fewbit.core.instances import share_cores
 from fewbit.engines import random_feeds
@@ -52,6 +52,7 @@ def benchmark(
     num_inference_batches: int | None = None,
     instances: int | None = None,
     cores_per_instance: int | None = None,
+    progress: Progress | None = None,
     **words: Any,
 ) -> Benchmark | InstanceBenchmark:
     """Time a network, in turns with another one if given: medians, quartiles, ratios, throughput.
@@ -65,6 +66,7 @@ def benchmark(
         min_time: seconds for each network and size (default: 1). num_inference_batches: so many runs instead.
         instances: so many processes run the network at once, each on cores of its own.
         cores_per_instance: of each (default: all cores divided by the instances).
+        progress: called between measurements, with the percentage done and 100.
 
     Returns:
         with `instances` an `InstanceBenchmark`: throughput of each and of all together.
@@ -91,10 +93,12 @@ def benchmark(
         about = f"{engine}, {_of(threads or 1, 'thread')}"
         open_ = opener(engine, threads or 1, timing=True)
         runners = {name: open_(m) for name, m in networks.items()}
-        return _benchmark(runners, feeds, about=about, **counts)
+        return _benchmark(runners, feeds, about=about, progress=progress, **counts)
     about = f"{engine}, {_of(len(cores), 'instance')} of {_of(len(cores[0]), 'core')}"
     with started(networks, feeds, engine, cores, **timing_options(engine)) as group:
-        return benchmark_instances(group.together, list(networks), list(feeds), cores, about=about, **counts)
+        return benchmark_instances(
+            group.together, list(networks), list(feeds), cores, about=about, progress=progress, **counts
+        )
 
 
 def _of(count: int, what: str) -> str:

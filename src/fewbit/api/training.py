@@ -183,7 +183,7 @@ def _opened(dataset: str | Labelled, root: str | Path | None, test: Labelled | N
             raise UsageError("test goes with a set of images; a data set that is named has one of its own")
         return open_dataset(dataset, root, split="train"), open_dataset(dataset, root, split="test")
     if test is None:
-        raise UsageError("a set of images to train on needs test, another one to measure top-1 on")
+        raise UsageError("a set of images to train on needs test, another one to measure top-1 on; hand test=")
     return dataset, test
 
 

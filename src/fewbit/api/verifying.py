@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fewbit.api.common import Data, Source, as_model, as_source, cores, opener
+from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, counted, opener
 from fewbit.api.making import apply
 from fewbit.config.data import reading_on_top
 from fewbit.core.plan import Plan
@@ -32,6 +32,7 @@ def verify(
     limit: int | None = None,
     threads: int | None = None,
     layers: bool = True,
+    progress: Progress | None = None,
     **words: Any,
 ) -> Crosscheck:
     """Run an integer network on several engines, and find out whether and where they part.
@@ -42,6 +43,7 @@ def verify(
         limit: use this many batches.
         engines: their names; default: all that are installed and take this network. threads: that each may use.
         layers: False compares the outputs only.
+        progress: called with (batches done, all of them or 0), anew for each pass over the data.
 
     Raises:
         UnknownName: no such engine. EngineMissing: one that was asked for is not installed.
@@ -54,7 +56,7 @@ def verify(
     if not chosen:
         raise UsageError(f"engines is empty; name some of {', '.join(ENGINES)}")
     tail = ranked(ours)
-    source = as_source(data, ours, reading_on_top(words, whole.metadata, _beside(plan)))
+    source = counted(as_source(data, ours, reading_on_top(words, whole.metadata, _beside(plan))), progress, limit)
     count = threads or cores()
     missing = [] if engines is not None else [name for name in chosen if find_spec(name) is None]
     found = crosscheck(

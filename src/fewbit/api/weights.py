@@ -47,7 +47,7 @@ def mixed(model: Model, plan: Plan, config: QuantConfig, parts: Slices, feeds: F
     wanted = "min_cosine" if config.min_cosine is not None else ""
     wanted = wanted or ("mixed_bit_search 'output'" if config.mixed_bit_search == "output" else "")
     if wanted and not batches:
-        raise UsageError(f"{wanted} needs data to measure the network's error on, and none was given")
+        raise UsageError(f"{wanted} needs data to measure the network's error on, and none was given; hand data")
     if config.mixed_bit_search == "output" or (config.mixed_bit_search == "auto" and batches):
         most = SMALL if free_batch(model) else WHOLE
         fit, held = ([p for b in x for p in pieces(b, most)] for x in (batches, parts.held))

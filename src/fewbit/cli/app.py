@@ -1,4 +1,4 @@
-"""The verbs put together. A new verb is a file here with a function `run`, and its name in `VERBS`.
+"""The verbs put together. A new verb is a file here with a function `run`, and its name in `GROUPS`.
 
 A verb that takes words of another tool has a function `READ`, too: (words, parameters of the verb) → words as flags.
 """
@@ -10,17 +10,25 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from fewbit import __version__
 
-VERBS = (
-    "quantize", "calibrate", "apply", "compare", "verify", "sensitivity", "evaluate", "benchmark", "deploy", "inspect",
-    "targets", "train", "convert", "expand", "sizes", "explain", "simulate", "records", "demo",
-)  # fmt: skip
-"""In the order of use, which is the order in the help."""
+GROUPS = {
+    "Make an integer network": ("quantize", "calibrate", "apply", "train"),
+    "See what it costs": ("report", "compare", "evaluate", "verify", "sensitivity", "explain"),
+    "See what it gains": ("benchmark", "sizes"),
+    "Look before": ("inspect", "plot", "targets", "simulate"),
+    "Take it elsewhere": ("deploy", "convert", "expand"),
+    "Data and help": ("records", "demo", "completion"),
+}
+"""In the order of the help."""
+
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 HELP = "Trained float networks in, small and fast integer networks out, with proof of what that cost."
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class Sectioned(TyperCommand):
@@ -40,6 +48,36 @@ class Sectioned(TyperCommand):
                 formatter.write_dl(sections[title], col_max=36)
 
 
+class Verbs(TyperGroup):
+    """All verbs; each is imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them; None if there is none of that name."""
+        if cmd_name in VERBS and cmd_name not in self.commands:
+            self.commands[cmd_name] = verb_command(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The verb that was meant; the nearest ones are offered among all of them."""
+        for verb in VERBS if args[0] not in VERBS else ():
+            self.get_command(ctx, verb)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write them group by group."""
+        wide = max(map(len, VERBS))
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                limit = formatter.width - 6 - wide
+                formatter.write_dl(
+                    [(f"{v:<{wide}}", self.get_command(ctx, v).get_short_help_str(limit)) for v in verbs]
+                )
+
+
 def reading(read: Callable[[Sequence[str], Sequence[Any]], list[str]]) -> type[Sectioned]:
     """The class of a verb's command whose words are read anew before they are taken as flags."""
 
@@ -50,20 +88,25 @@ def reading(read: Callable[[Sequence[str], Sequence[Any]], list[str]]) -> type[S
     return Reading
 
 
+def _app(**more: Any) -> Any:
+    return typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=SETTINGS, **more
+    )
+
+
+def verb_command(verb: str) -> Any:
+    """One verb, ready to be run."""
+    module = import_module(f"fewbit.cli.{verb}")
+    read = getattr(module, "READ", None)
+    app = _app()
+    app.command(verb, cls=reading(read) if read else Sectioned, context_settings=SETTINGS)(module.run)
+    return typer.main.get_command(app)
+
+
 def command() -> Any:
     """The whole command line, ready to be run."""
-    app = typer.Typer(
-        help=HELP,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    )
+    app = _app(help=HELP, cls=Verbs)
     app.callback()(_top)
-    for verb in VERBS:
-        module = import_module(f"fewbit.cli.{verb}")
-        read = getattr(module, "READ", None)
-        app.command(verb, cls=reading(read) if read else Sectioned)(module.run)
     return typer.main.get_command(app)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fewbit.cli.bar import work
 from fewbit.cli.given import FloatModel, Json, Output, Quiet
 from fewbit.cli.outputs import output_file
 from fewbit.cli.screen import answer
@@ -29,9 +30,10 @@ def run(
     from fewbit.report.quantized import plan_path
 
     out = output_file(output, model, plan, network=True)
-    given = api.load(model)
-    made = api.apply(api.fuse(given), plan)
-    made.save(out)
+    with work("applying", None, quiet=quiet):
+        given = api.load(model)
+        made = api.apply(api.fuse(given), plan)
+        made.save(out)
     beside = plan_path(out)
     found = {"output": str(out), "plan": str(beside), "size_float": given.nbytes, "size_quantized": made.nbytes}
     answer(

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import counted, work
 from fewbit.cli.flags import flag, with_flags
-from fewbit.cli.given import AnyModel, Config, Data, Engine, InputShapes, Json, data_words, read_shapes
+from fewbit.cli.given import AnyModel, Config, Data, Engine, InputShapes, Json, Quiet, data_words, read_shapes
 from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
 from fewbit.errors import UsageError
@@ -74,6 +75,7 @@ def run(
         bool, typer.Option("--profile", help="Time every layer as well, float and integer side by side.")
     ] = False,
     json: Json = False,
+    quiet: Quiet = False,
     words: dict[str, Any],
 ) -> None:
     """Time a network, in turns with the float network.
@@ -93,32 +95,39 @@ def run(
     asked = data_words(config, words)
     asked.pop("batch_size", None)  # --batch-sizes says it
     shapes = read_shapes(input_shapes)
-    given = api.load(model, allow_quantized=True, input_shapes=shapes)
-    other = api.load(against, allow_quantized=True, input_shapes=shapes) if against is not None else None
-    found = api.benchmark(
-        given,
-        other,
-        data=data,
-        batch_sizes=sizes,
-        threads=threads,
-        engine=engine,
-        warmup=warmup,
-        min_time=min_time,
-        num_warmup_batches=num_warmup_batches,
-        num_inference_batches=num_inference_batches,
-        instances=instances,
-        cores_per_instance=cores_per_instance,
-        batch_size=max(sizes),
-        **asked,
-    )
-    layers, batch = None, found.timings[-1].batch  # a network with a fixed batch has its own
-    if profile:
-        assert other is not None
-        layers = api.profile(given, other, data=data, batch_size=batch, threads=threads or 1, engine=engine, **asked)
+    with work("reading", None, quiet=quiet, still=True) as (_, step):
+        given = api.load(model, allow_quantized=True, input_shapes=shapes)
+        other = api.load(against, allow_quantized=True, input_shapes=shapes) if against is not None else None
+        found = api.benchmark(
+            given,
+            other,
+            data=data,
+            batch_sizes=sizes,
+            threads=threads,
+            engine=engine,
+            warmup=warmup,
+            min_time=min_time,
+            num_warmup_batches=num_warmup_batches,
+            num_inference_batches=num_inference_batches,
+            instances=instances,
+            cores_per_instance=cores_per_instance,
+            batch_size=max(sizes),
+            progress=counted(step, "timing", "%"),
+            **asked,
+        )
+        layers, batch = None, found.timings[-1].batch  # a network with a fixed batch has its own
+        if profile:
+            assert other is not None
+            if step is not None:
+                step("timing every layer", 0, 0)
+            layers = api.profile(
+                given, other, data=data, batch_size=batch, threads=threads or 1, engine=engine, **asked
+            )
     answer(
         lambda: found.text() + (f"\n\nprofile, batch {batch}\n{layers.text()}" if layers is not None else ""),
         lambda: found.to_json() | ({"profile": {"batch": batch, **layers.to_json()}} if layers is not None else {}),
         json=json,
+        quiet=quiet,
     )
 
 

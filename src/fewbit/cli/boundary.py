@@ -1,7 +1,7 @@
 """Where a command starts and ends: whatever happens inside becomes an exit code and a line on stderr.
 
-    FewbitError              error: …                       1, or 2 for words that the user chose
-    wrong flag or verb       error: …; see its --help       2
+    FewbitError              error: …; what to do next      1, or 2 for words that the user chose
+    wrong flag or verb       error: …, see: … --help        2
     Ctrl-C, SIGTERM          interrupted                    130, 143
     reader of stdout gone    (nothing)                      1
     stdout cannot be written error: cannot write to stdout  1
@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, TextIO
 
-from fewbit.errors import FewbitError, FewbitWarning, OutputError
+from fewbit.cli.typed import remember
+from fewbit.errors import FewbitError, FewbitWarning, OutputError, UsageError
 
 INTERRUPTED, TERMINATED = 130, 143
 ENDS = {signal.SIGINT: ("interrupted", INTERRUPTED), signal.SIGTERM: ("terminated", TERMINATED)}
@@ -34,6 +35,7 @@ REPORT = "error: this is a bug in fewbit, not in what you did; please report it 
 
 FLAGS = {
     r"\bskip_bad\b": "--skip-bad",
+    r"allow it with overwrite": "allow it with --overwrite",
     r"when the network is loaded \(input_shapes\)": "with --input-shapes",
     r"or load it with allow_quantized=True.*": "or use inspect, compare, evaluate or benchmark, which take either",
 }
@@ -47,6 +49,7 @@ class _Terminated(BaseException):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Nothing escapes but exceptions of the interpreter itself."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    remember(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no "÷" gets "?", not a traceback
     came: list[int] = []
@@ -63,7 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if came:
             return _end(*ENDS[signal.Signals(came[-1])])
         if isinstance(e, FewbitError):
-            return _end(f"error: {in_flags(str(e))}", e.exit_code)
+            return _error(*_told(e, words), code=e.exit_code)
         if isinstance(e, BrokenPipeError):
             return 1
         traceback.print_exc()
@@ -103,28 +106,68 @@ class _Stdout:
             with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
             if not isinstance(e, BrokenPipeError):
-                self.failed = OutputError(f"cannot write to stdout: {e.strerror or e}")
+                self.failed = OutputError(f"cannot write to stdout: {e.strerror or e}; see where it is sent to")
             raise self.failed from None
 
 
 def _dispatch(words: list[str]) -> int:
+    if not words:
+        from fewbit.cli.screen import answer
+        from fewbit.cli.start import start
+
+        answer(start, dict, json=False, quiet=False)
+        return 0
+    if words[0] == "completion" and words[2:4] == ["--next", "--"]:  # at each Tab: at once, around typer
+        from fewbit.cli.completion import answer_tab
+
+        return answer_tab(words[1], words[4:])
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
     from typer import TyperException
 
     from fewbit.cli.app import command
 
     try:
         # typer turns Ctrl-C into the code 130 by itself
-        code = command().main(args=words or ["--help"], prog_name="fewbit", standalone_mode=False)
+        code = command().main(args=words, prog_name="fewbit", standalone_mode=False)
     except TyperException as e:
         path = getattr(getattr(e, "ctx", None), "command_path", "fewbit")
-        return _end(f"error: {_lower(e.format_message())}\nsee: {path} --help", e.exit_code)
+        return _error(_words_of(e), f"see: {path} --help", code=e.exit_code)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _words_of(e: Any) -> str:
+    """What typer found wrong, in our words: `no such option: --calib-mod; did you mean '--calib-mode'?`."""
+    near = sorted(getattr(e, "possibilities", None) or ())
+    text = e.message if near else e.format_message()
+    text, _, named = text.partition(". Did you mean ")
+    choice = named.rstrip("?").replace("', '", "' or '") or " or ".join(map(repr, near))
+    return text[:1].lower() + text[1:].rstrip(".") + (f"; did you mean {choice}?" if choice else "")
+
+
+def _told(e: FewbitError, words: Sequence[str]) -> tuple[str, str]:
+    """What an error says, and what to do next where it does not say that itself."""
+    text = in_flags(str(e))
+    if e.says_what_to_do():
+        return text, ""
+    if not isinstance(e, UsageError):
+        return f"{text}; {e.remedy}", ""
+    from fewbit.cli.app import VERBS
+
+    verb = f" {words[0]}" if words[0] in VERBS else ""
+    return text, f"see: fewbit{verb} --help"
+
+
+def _error(text: str, more: str = "", *, code: int) -> int:
+    from fewbit.cli.screen import say, tell
+
+    with contextlib.suppress(OSError):
+        tell("error", text)
+        if more:
+            say(more)
+    return code
 
 
 def _end(text: str, code: int) -> int:
@@ -156,7 +199,8 @@ def _signals(came: list[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Show each of our warnings as one line, every time; others as Python does."""
+    """Show each of our warnings, every time, as one line (of a file); others as Python does."""
+    from fewbit.cli.screen import tell
 
     def show(
         message: Warning | str,
@@ -167,7 +211,7 @@ def _warnings() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, FewbitWarning):
-            print(f"warning: {in_flags(str(message))}", file=sys.stderr, flush=True)
+            tell("warning", in_flags(str(message)))
         else:
             others(message, category, filename, lineno, file, line)
 

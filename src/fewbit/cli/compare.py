@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import counted, work
 from fewbit.cli.flags import with_flags
-from fewbit.cli.given import Config, Data, Engine, FloatModel, Json, Limit, data_words, needed_data
+from fewbit.cli.given import Config, Data, Engine, FloatModel, Json, Limit, Quiet, data_words, needed_data
 from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
 
@@ -28,6 +29,7 @@ def run(
         typer.Option(metavar="FOLDER", help="Write all layers there, as CSV and JSON.", show_default=False),
     ] = None,
     json: Json = False,
+    quiet: Quiet = False,
     words: dict[str, Any],
 ) -> None:
     """Measure the error of every layer and of the outputs."""
@@ -35,7 +37,10 @@ def run(
 
     asked = data_words(config, words)
     where = needed_data(data, "comparing needs data to run on")
-    found = api.compare(model, quantized, where, limit=limit, engine=engine, **asked)
+    with work("reading", None, quiet=quiet) as (_, step):
+        found = api.compare(
+            model, quantized, where, limit=limit, engine=engine, progress=counted(step, "comparing"), **asked
+        )
     if save is not None:
         found.save(save)
-    answer(lambda: found.text(worst), found.to_json, json=json)
+    answer(lambda: found.text(worst), found.to_json, json=json, quiet=quiet)

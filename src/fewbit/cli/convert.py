@@ -80,8 +80,9 @@ def run(
     out = output_file(output, model, params)
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"the output {out} must end in .onnx")
-    given = api.load(model, allow_quantized=True, input_shapes=shapes, params=params)
-    given.save(out)
+    with work("converting", None, quiet=quiet):
+        given = api.load(model, allow_quantized=True, input_shapes=shapes, params=params)
+        given.save(out)
     answer(lambda: text_of(given, out), lambda: facts_of(given, out), json=json, quiet=quiet)
 
 

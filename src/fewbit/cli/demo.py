@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fewbit.cli.given import Json
-from fewbit.cli.screen import answer, say, work
+from fewbit.cli.bar import Say, counted, work
+from fewbit.cli.given import Json, Quiet
+from fewbit.cli.screen import answer
 from fewbit.errors import OutputError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(
         typer.Option(metavar="FOLDER", help="Keep the networks, the plan and the layers there.", show_default=False),
     ] = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Quantize the small network that comes along.
 
@@ -56,32 +58,52 @@ def run(
         try:
             save.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise OutputError(f"cannot make the folder {save}: {e.strerror or e}") from e
+            raise OutputError(f"cannot make the folder {save}: {e.strerror or e}; give another one") from e
     given = api.load(DEMO_MODEL)
-    with work("calibrating", None, quiet=json) as (tick, step):
+    with work("calibrating", 10, quiet=quiet) as (tick, step):
         made = api.quantize(given, demo_calibration(), verify=False, progress=tick, say=step, batch_size=32)
     engines = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
-    measured = []
-    for engine in engines:
-        say(f"measuring on {engine} …")
-        measured.append(measure(engine, given, made, demo_test()))
     images = {k: v[:LAYER_IMAGES] for k, v in demo_test().items() if k != "labels"}
-    layers = api.compare(given, made, images, batch_size=100)
+    with work("comparing", None, quiet=quiet, still=True) as (_, step):
+        measured = [measure(engine, given, made, demo_test(), step) for engine in engines]
+        layers = api.compare(given, made, images, batch_size=100, progress=counted(step, "comparing layers"))
     if save is not None:
         given.save(save / "demo.onnx")
         made.save(save / "demo-int8.onnx")
         layers.save(save / "layers")
-    answer(lambda: text(given, made, measured, layers, save), lambda: found(given, made, measured, layers), json=json)
+    answer(
+        lambda: text(given, made, measured, layers, save),
+        lambda: found(given, made, measured, layers),
+        json=json,
+        quiet=quiet,
+    )
 
 
-def measure(engine: str, given: Model, made: Quantized, test: Any) -> OnEngine:
+def measure(engine: str, given: Model, made: Quantized, test: Any, step: Say | None) -> OnEngine:
     """Accuracy and latency, float and integer, on one engine."""
     from fewbit import api
 
     return OnEngine(
         engine,
-        cast("Evaluation", api.evaluate(made, test, reference=given, engine=engine, batch_size=100)),
-        api.benchmark(made, given, engine=engine, batch_sizes=BATCH_SIZES, min_time=SECONDS),
+        cast(
+            "Evaluation",
+            api.evaluate(
+                made,
+                test,
+                reference=given,
+                engine=engine,
+                batch_size=100,
+                progress=counted(step, f"evaluating on {engine}"),
+            ),
+        ),
+        api.benchmark(
+            made,
+            given,
+            engine=engine,
+            batch_sizes=BATCH_SIZES,
+            min_time=SECONDS,
+            progress=counted(step, f"timing on {engine}", "%"),
+        ),
     )
 
 
@@ -113,7 +135,7 @@ def text(given: Model, made: Quantized, measured: list[OnEngine], layers: Compar
             ("accuracy int8", str(e.accuracy[1])),
             ("agreement", str(e.agreement)),
         ]
-        head = ("<network", ">batch", ">ms", ">samples/s", ">ratio to float")
+        head = ("<network", ">batch", ">ms", ">samples/s", ">ratio")
         rows = [
             ("float" if t.name == on.timing.against else "int8", str(t.batch), number(t.ms, 3),
              number(t.throughput, 0), times(t.ratio))

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import work
 from fewbit.cli.flags import METAVARS, flag, with_flags
 from fewbit.cli.given import Config, Data, InputShapes, Json, Quiet, read_shapes
-from fewbit.cli.screen import answer, say
+from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
 from fewbit.deployment import DEPLOYERS, Option
 
@@ -99,9 +100,10 @@ def run(
         raise UsageError(f"there is no target; give one with --target NAME: {', '.join(DEPLOYERS)}")
     if output is None:
         raise UsageError("there is no output; give a folder with -o FOLDER")
-    tell = None if json or quiet else say
-    found = api.deploy(
-        model, target, output, data=data, config=config, name=name, overwrite=overwrite,
-        input_shapes=read_shapes(input_shapes), say=tell, **options, **words,
-    )  # fmt: skip
+    with work("reading", None, quiet=quiet) as (_, step):
+        tell = (lambda what: step(what, 0, 0)) if step is not None else None
+        found = api.deploy(
+            model, target, output, data=data, config=config, name=name, overwrite=overwrite,
+            input_shapes=read_shapes(input_shapes), say=tell, **options, **words,
+        )  # fmt: skip
     answer(found.text, found.to_json, json=json, quiet=quiet)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import counted, work
 from fewbit.cli.flags import with_flags
-from fewbit.cli.given import AnyModel, Config, Data, Engine, Json, Threads, data_words, needed_data
+from fewbit.cli.given import AnyModel, Config, Data, Engine, Json, Quiet, Threads, data_words, needed_data
 from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
 
@@ -44,6 +45,7 @@ def run(
     engine: Engine = "onnxruntime",
     threads: Threads = None,
     json: Json = False,
+    quiet: Quiet = False,
     words: dict[str, Any],
 ) -> None:
     """Count how often a network is right.
@@ -55,16 +57,19 @@ def run(
     from fewbit import api
 
     asked = data_words(config, words)
-    found = api.evaluate(
-        model,
-        needed_data(data, "evaluating needs data"),
-        reference=reference,
-        engine=engine,
-        threads=threads,
-        num_skipped_batches=num_skipped_batches,
-        num_inference_batches=num_inference_batches,
-        output=scores,
-        metric=metric,
-        **asked,
-    )
-    answer(found.text, found.to_json, json=json)
+    where = needed_data(data, "evaluating needs data")
+    with work("reading", None, quiet=quiet) as (_, step):
+        found = api.evaluate(
+            model,
+            where,
+            reference=reference,
+            engine=engine,
+            threads=threads,
+            num_skipped_batches=num_skipped_batches,
+            num_inference_batches=num_inference_batches,
+            output=scores,
+            metric=metric,
+            progress=counted(step, "evaluating"),
+            **asked,
+        )
+    answer(found.text, found.to_json, json=json, quiet=quiet)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fewbit.cli.bar import work
 from fewbit.cli.convert import facts_of, text_of
 from fewbit.cli.given import AnyModel, Json, Output, Quiet
 from fewbit.cli.outputs import output_file
@@ -39,10 +40,11 @@ def run(
     out = output_file(output, model)
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"the output {out} must end in .onnx")
-    given = api.load(model, allow_quantized=True)
-    if PACKED not in given.metadata and model.suffix.lower() != SUFFIX:
-        raise UsageError(f"{model} holds no packed weights, so there is nothing to expand")
-    if float_weights:
-        given = as_floats(given)
-    given.save(out)
+    with work("expanding", None, quiet=quiet):
+        given = api.load(model, allow_quantized=True)
+        if PACKED not in given.metadata and model.suffix.lower() != SUFFIX:
+            raise UsageError(f"{model} holds no packed weights, so there is nothing to expand; use it as it is")
+        if float_weights:
+            given = as_floats(given)
+        given.save(out)
     answer(lambda: text_of(given, out), lambda: facts_of(given, out), json=json, quiet=quiet)

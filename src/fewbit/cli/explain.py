@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import work
 from fewbit.cli.flags import with_flags
-from fewbit.cli.given import Config, Data, Json, Threads
+from fewbit.cli.given import Config, Data, Json, Quiet, Threads
 from fewbit.cli.screen import answer
 from fewbit.config import BUDGETS, DataConfig, QuantConfig
 
@@ -26,6 +27,7 @@ def run(
     samples: Annotated[int, typer.Option(min=1, metavar="INT", help="Measure on about this many samples.")] = 16,
     threads: Threads = None,
     json: Json = False,
+    quiet: Quiet = False,
     words: dict[str, Any],
 ) -> None:
     """Say which layers debug tables blame.
@@ -36,5 +38,6 @@ def run(
     """
     from fewbit.api.explaining import explain
 
-    found = explain(folder, model, data, config, samples=samples, threads=threads, **words)
-    answer(lambda: found.text(worst), found.to_json, json=json)
+    with work("reading tables", None, quiet=quiet) as (_, step):
+        found = explain(folder, model, data, config, samples=samples, threads=threads, say=step, **words)
+    answer(lambda: found.text(worst), found.to_json, json=json, quiet=quiet)

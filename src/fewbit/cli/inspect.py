@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fewbit.cli.given import AnyModel, Json
+from fewbit.cli.bar import work
+from fewbit.cli.given import AnyModel, Json, Quiet
 from fewbit.cli.screen import answer
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(
     model: AnyModel,
     layers: Annotated[bool, typer.Option("--layers", help="List every layer, with each target's verdict.")] = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what is in a network, and what could be quantized.
 
@@ -42,13 +44,15 @@ def run(
     from fewbit import api
     from fewbit.core.tables import plain
 
-    given = api.load(model, allow_quantized=True)
-    found = api.inspect(given)
-    rows = layer_verdicts(given, [t.target for t in found.targets]) if layers else []
+    with work("reading", None, quiet=quiet):
+        given = api.load(model, allow_quantized=True)
+        found = api.inspect(given)
+        rows = layer_verdicts(given, [t.target for t in found.targets]) if layers else []
     answer(
         lambda: "\n\n".join([found.text(), *([layer_text(rows)] if layers else [])]),
         lambda: found.to_json() | ({"verdicts": plain(rows)} if layers else {}),
         json=json,
+        quiet=quiet,
     )
 
 
@@ -84,8 +88,8 @@ def layer_verdicts(given: Model, targets: list[str]) -> list[LayerVerdict]:
 
 def layer_text(rows: list[LayerVerdict]) -> str:
     """One line a layer; a column a target."""
-    from fewbit.core.tables import table
+    from fewbit.core.tables import Name, table
 
     targets = list(rows[0].verdicts) if rows else []
     head = ("<layer", "<op", *(f"<{t}" for t in targets), "<fused into")
-    return table(head, [(r.layer, r.op, *(r.verdicts[t] for t in targets), r.into) for r in rows])
+    return table(head, [(Name(r.layer), r.op, *(r.verdicts[t] for t in targets), Name(r.into)) for r in rows])

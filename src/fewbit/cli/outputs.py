@@ -35,11 +35,13 @@ def output_file(
         if file.exists():
             _refuse_input(file, out, model, [f for f in others if f is not None], data)
             if not file.is_file():
-                raise OutputError(f"cannot write {file}: it is {'a folder' if file.is_dir() else 'not a file'}")
+                raise OutputError(
+                    f"cannot write {file}: it is {'a folder' if file.is_dir() else 'not a file'}; give another name"
+                )
     if not out.parent.is_dir():
-        raise OutputError(f"cannot write {out}: there is no folder {out.parent}")
+        raise OutputError(f"cannot write {out}: there is no folder {out.parent}; make it first")
     if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {out}: no permission in the folder {out.parent}")
+        raise OutputError(f"cannot write {out}: no permission in the folder {out.parent}; give another one")
     return out
 
 

@@ -25,6 +25,7 @@ from fewbit.cli.given import (
     needed_data,
 )
 from fewbit.cli.outputs import network_file, output_file
+from fewbit.cli.paging import check_report, write_report
 from fewbit.cli.resuming import checkpoint_of, going_on, start_of, state_of
 from fewbit.cli.screen import answer, say, work
 from fewbit.cli.zoo import Asked, FirstConv, Zoo, ZooFolder, asked
@@ -37,6 +38,15 @@ DryRun = Annotated[
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Keep progress beside OUTPUT (.calib, .search), go on from it; removed when done."),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Show the result on one page, as fewbit report does: .html.",
+        show_default=False,
+    ),
 ]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Measure error and speed against float.")]
 
@@ -58,6 +68,7 @@ def run(
     dry_run: DryRun = False,
     resume: Resume = False,
     verify: Verify = True,
+    report: Page = None,
     threads: Threads = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -76,24 +87,37 @@ def run(
     if dry_run:
         from fewbit.cli.rehearsal import rehearse
 
-        given = ask.load()
-        seen = rehearse(given, ask.settings(given))
-        answer(seen.text, seen.to_json, json=json)
+        with work("reading", None, quiet=quiet):
+            given = ask.load()
+            seen = rehearse(given, ask.settings(given))
+        answer(seen.text, seen.to_json, json=json, quiet=quiet)
         return
     network = network_file(ask.output) if ask.output is not None else None
     for file in dict.fromkeys((ask.output, network)):
         output_file(file, ask.model, config, ask.params, data=ask.data, network=file == network)
     assert ask.output is not None and network is not None
-    _make(ask, ask.output, network, resume=resume, verify=verify, threads=threads, json=json, quiet=quiet)
+    if report is not None:
+        check_report(report, network, ask, config)
+    _make(ask, ask.output, network, page=report, resume=resume, verify=verify, threads=threads, json=json, quiet=quiet)
 
 
 def _make(
-    ask: Asked, out: Path, network: Path, *, resume: bool, verify: bool, threads: int | None, json: bool, quiet: bool
+    ask: Asked,
+    out: Path,
+    network: Path,
+    *,
+    page: Path | None,
+    resume: bool,
+    verify: bool,
+    threads: int | None,
+    json: bool,
+    quiet: bool,
 ) -> None:
     """Quantize, write and tell.
 
     Args:
         out: what the user called the result. network: its ONNX file; another one if `out` only points to it.
+        page: where a report goes.
     """
     from fewbit import api
     from fewbit.data import open_data
@@ -131,10 +155,15 @@ def _make(
             from fewbit.frontends.mxnet.checkpoint import point
 
             point(out, network)
+        if page is not None:
+            with work("comparing", None, quiet=quiet or json) as (_, step):
+                write_report(page, given, network, source, made.report, step)
     report, plan = made.report, plan_path(network)
+    shown = f"; {page} shows it" if page is not None else ""
     files = f"{network} and {plan}" if network == out else f"{out}, which points to {network}, and {plan}"
-    wrote = f"wrote {files}{'' if report.quantized else ALL_FLOAT}"
+    wrote = f"wrote {files}{'' if report.quantized else ALL_FLOAT}{shown}"
     found = {"output": str(out), "network": str(network), "plan": str(plan), "report": report.to_json()}
+    found |= {"page": str(page)} if page is not None else {}
     answer(lambda: f"{report.text()}\n\n{wrote}", lambda: found, json=json, quiet=quiet)
     if searching and resume and state.exists():
         say(f"the search is kept in {state}; the same command with a longer --time-limit goes on from there")

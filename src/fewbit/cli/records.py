@@ -104,7 +104,7 @@ def _pack(source: Path, out: Path, said: Mapping[str, Any], *, json: bool, quiet
         raise UsageError("--seed is of the random order; give --shuffle with it")
     folder = source.is_dir()
     if folder and said["root"]:
-        raise UsageError(f"--root is for a .lst file, and {source} is a folder")
+        raise UsageError(f"--root is for a .lst file, and {source} is a folder; leave it out")
     beside = out.with_suffix(".lst")
     if folder and beside.exists() and not out.exists():
         raise UsageError(
@@ -112,7 +112,7 @@ def _pack(source: Path, out: Path, said: Mapping[str, Any], *, json: bool, quiet
         )
     rows = listed_folder(source) if folder else read_lst(_file(source))
     root = source if folder else said["root"] or source.parent
-    with progress("packing", len(rows), unit="images", quiet=quiet or json) as tick:
+    with progress("packing", len(rows), unit="images", quiet=quiet) as tick:
         seed = (said["seed"] or 0) if said["shuffle"] else None
         count = pack_records(rows, root, out, encode, seed=seed, with_list=folder, progress=tick)
     answer(
@@ -171,6 +171,6 @@ def _unpack(source: Path, out: Path, lst: Path | None, *, json: bool, quiet: boo
 
     reader = RecordReader(source)
     rows = read_lst(lst) if lst is not None else None
-    with progress("unpacking", len(reader), unit="records", quiet=quiet or json) as tick:
+    with progress("unpacking", len(reader), unit="records", quiet=quiet) as tick:
         count = unpack_records(reader, out, rows, tick)
     answer(lambda: f"{count:,} images: {out}", lambda: {"records": count, "output": str(out)}, json=json, quiet=quiet)

@@ -12,7 +12,7 @@ from fewbit import api
 from fewbit.config import QuantConfig, budgets, said
 from fewbit.core.plan import NodePlan, Plan
 from fewbit.core.spec import QuantSpec
-from fewbit.core.tables import pairs, plain, size, table, times
+from fewbit.core.tables import Name, pairs, plain, size, table, times
 from fewbit.graph.model import Model, op_name
 
 
@@ -39,7 +39,7 @@ class Rehearsal:
 
     def text(self) -> str:
         """For people."""
-        rows = [(v.layer, v.op, v.verdict, v.types, v.reason) for v in self.verdicts]
+        rows = [(Name(v.layer), v.op, v.verdict, v.types, v.reason) for v in self.verdicts]
         integer = sum(v.verdict != "float" for v in self.verdicts)
         ratio = times(self.size_quantized / self.size_float) if self.size_float else "-"
         lines = [
@@ -47,7 +47,7 @@ class Rehearsal:
             ("layers", f"{integer} of {len(rows)} integer"),
             ("weights", f"{size(self.size_float)} -> {size(self.size_quantized)} ({ratio})"),
         ]
-        head = ("<layer", "<op", "<verdict", "<types", "<reason")
+        head = ("<layer", "<op", "<verdict", "?<types", "<reason")
         return "\n".join([table(head, rows), "", pairs(lines), *(f"note: {n}" for n in self.notes)])
 
     def to_json(self) -> dict[str, Any]:

@@ -1,42 +1,98 @@
-"""What a verb says: its result on stdout, as text or as one JSON document, and progress on stderr.
+"""What a verb says: its result on stdout, as text or as one JSON document; remarks, warnings and errors on stderr.
 
-Reports are laid out as plain text, the same in a pipe, in a file and on a terminal; a terminal gets heads in bold,
-rules as lines and alarms in red on top of it.
+    a pipe, a file      plain text, as wide as it comes out
+    a terminal          laid out for its width, heads in bold, rules as lines, alarms in red
+    COLUMNS             that width, in a pipe as well
+    NO_COLOR, TERM=dumb no colours, nothing but text         FORCE_COLOR    colours in a pipe, too
+
+Colours are those of the terminal's own theme, and none that is pale on white or dark on black.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-Tick = Callable[[int, int], None]
-Say = Callable[[str, int, int], None]
+from fewbit.cli.bar import Say, Tick, work
+from fewbit.core.tables import page, wrapped
+
+__all__ = ["Say", "Tick", "answer", "progress", "say", "show", "tell", "work"]
 
 RULE = re.compile(r"-+(  -+)*")
 LOUD = re.compile(r"!+$|! .* !$")
-REMARK = re.compile(r"(warning|note): ")
+KINDS = {"error": "bold red", "warning": "bold magenta", "note": "bold"}
+KIND = re.compile(rf"({'|'.join(KINDS)}): ")
 
-LONGEST = 44
-"""Letters of what a bar says."""
+COPIED = re.compile(r"\s+(--|fewbit |pip |skip_quant_node=)")
+"""Lines to be copied: the terminal breaks them, so that they are copied whole."""
 
-PERIOD = 3600.0
-"""Seconds that the time left is estimated from: steps may take minutes."""
+NARROW = 40
+"""Columns that text is laid out for at least."""
+
+
+def columns(stream: Any) -> int | None:
+    """Columns that text on a stream should have; None if there is no end to them."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return max(int(said), NARROW)
+    if not stream.isatty():
+        return None
+    found = 0
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = os.get_terminal_size(stream.fileno()).columns
+    return max(found or 80, NARROW)
+
+
+def decorated(stream: Any) -> Any:
+    """A console for a stream that takes bold and colours; None for one that does not."""
+    if not (stream.isatty() or os.environ.get("FORCE_COLOR")):
+        return None
+    from rich.console import Console
+
+    found = Console(file=stream, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return found if found.color_system is not None else None
 
 
 def show(text: str) -> None:
-    """Print a result; decorated if a person reads it on a terminal."""
-    if not sys.stdout.isatty():
-        print(text)
-        return
-    from rich.console import Console
+    """Print a result; laid out and decorated if a person reads it on a terminal."""
+    _put(text, sys.stdout)
 
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-    lines = text.split("\n")
+
+def tell(kind: str, text: str) -> None:
+    """Print `kind: text` on stderr; kind: error, warning."""
+    _put(f"{kind}: {text}", sys.stderr)
+
+
+def say(text: str) -> None:
+    """A remark that is no part of the result, on stderr."""
+    _put(text, sys.stderr)
+
+
+def _put(text: str, stream: Any) -> None:
+    room, console = columns(stream), decorated(stream)
+    lines = [part for line in text.split("\n") for part in _fitting(line, room)]
+    if console is None:
+        print("\n".join(lines), file=stream, flush=stream is sys.stderr)
+        return
+    from rich.text import Text
+
+    line_of = "─" if _can_write(stream, "─") else "-"
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
-        console.print(line.replace("-", "─") if RULE.fullmatch(line) else line, style=_style(line, after))
+        found = Text(line.replace("-", line_of) if RULE.fullmatch(line) else line, style=_style(line, after))
+        if kind := KIND.match(line):
+            found.stylize(KINDS[kind[1]], 0, kind.end() - 1)
+        console.print(found)
+
+
+def _fitting(line: str, room: int | None) -> list[str]:
+    """A line that is too long as several; tables and frames have been made to fit."""
+    if room is None or len(line) <= room or COPIED.match(line):
+        return [line]
+    return wrapped(line, room) if KIND.match(line) is None else wrapped(line, room, hang=2)
 
 
 def _style(line: str, after: str) -> str:
@@ -44,9 +100,15 @@ def _style(line: str, after: str) -> str:
         return "bold"
     if RULE.fullmatch(line):
         return "dim"
-    if LOUD.match(line):
-        return "bold red"
-    return "yellow" if REMARK.match(line) else ""
+    return "bold red" if LOUD.match(line) else ""
+
+
+def _can_write(stream: Any, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def show_json(found: Any) -> None:
@@ -56,88 +118,28 @@ def show_json(found: Any) -> None:
     sys.stdout.write(dumps(found))
 
 
-def answer(text: Callable[[], str], found: Callable[[], Any], *, json: bool, quiet: bool = False) -> None:
-    """Print a result in the form that was asked for."""
+def answer(text: Callable[[], str], found: Callable[[], Any], *, json: bool, quiet: bool) -> None:
+    """Print a result in the form that was asked for. JSON is asked for by name: it comes even if quiet.
+
+    Args:
+        text: makes the text, laid out for where it goes. found: makes the plain data.
+    """
     if json:
         show_json(found())
     elif not quiet:
-        show(text())
+        with page(columns(sys.stdout)):
+            made = text()
+        show(made)
 
 
-def list_networks(json: bool) -> None:
+def list_networks(*, json: bool, quiet: bool) -> None:
     """Print the reference networks."""
     from fewbit.api.simulating import reference_networks
+    from fewbit.core.tables import table
 
     found = reference_networks()
-    wide = max(map(len, found))
-    lines = [f"{name:<{wide}}  {count:>9,} parameters" for name, count in found.items()]
-    answer(lambda: "\n".join(lines), lambda: found, json=json)
-
-
-def say(text: str) -> None:
-    """A remark that is no part of the result."""
-    print(text, file=sys.stderr, flush=True)
-
-
-class Bar:
-    """One line: what is done, how much of it, elapsed time and time left; for stage after stage of one piece of work.
-
-    A stage is known by its number of steps, so that going back to one goes on with its clock.
-    """
-
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-        self.stages: dict[int | None, tuple[Any, int]] = {}
-
-    def tick(self, done: int, samples: int) -> None:
-        """Batches and samples done, while data is worked through."""
-        (task,) = self.bar.tasks[:1]
-        seconds = task.elapsed or 0.0
-        rate = f"{samples / seconds:,.1f} samples/s" if seconds and samples else ""
-        self.bar.update(task.id, completed=done, rate=rate)
-
-    def say(self, what: str, done: int, of: int) -> None:
-        """Steps done of so many, 0 if nobody knows; hides all other stages."""
-        key, task = of or None, None
-        if key in self.stages and self.stages[key][1] <= done:
-            task = self.stages[key][0]
-        for other in self.bar.tasks:
-            self.bar.update(other.id, visible=other.id == task)
-        if task is None:
-            task = self.bar.add_task(what, total=key, rate="", unit="steps")
-        self.stages[key] = (task, done)
-        self.bar.update(task, description=what, completed=done)
-
-
-@contextlib.contextmanager
-def work(
-    what: str, total: int | None, *, unit: str = "batches", quiet: bool = False
-) -> Iterator[tuple[Tick | None, Say | None]]:
-    """A bar for work in stages: functions that take what is done in the first one, and in all others.
-
-    Only on a terminal; else both are None.
-
-    Args:
-        what: the first stage. total: how many there will be in it, None if unknown. unit: of what.
-    """
-    if quiet or not sys.stderr.isatty():
-        yield None, None
-        return
-    from rich import progress as parts
-    from rich.console import Console
-    from rich.table import Column
-
-    name = Column(no_wrap=True, overflow="ellipsis", max_width=LONGEST)  # layers may have long names
-    columns = (
-        parts.TextColumn("{task.description}", markup=False, table_column=name), parts.BarColumn(),
-        parts.MofNCompleteColumn(), parts.TextColumn("{task.fields[unit]} {task.fields[rate]}"),
-        parts.TimeElapsedColumn(), parts.TimeRemainingColumn(),
-    )  # fmt: skip
-    screen = Console(stderr=True)
-    with parts.Progress(*columns, console=screen, transient=True, speed_estimate_period=PERIOD) as live:
-        live.add_task(what, total=total, rate="", unit=unit)
-        bar = Bar(live)
-        yield bar.tick, bar.say
+    rows = [(name, f"{count:,}") for name, count in found.items()]
+    answer(lambda: table(("<network", ">parameters"), rows), lambda: found, json=json, quiet=quiet)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from fewbit.cli.given import Data, InputShapes, Json, Quiet, Threads, read_shape
 from fewbit.cli.outputs import output_file
 from fewbit.cli.quantize import warnings_at_the_end
 from fewbit.cli.resuming import going_on
-from fewbit.cli.screen import answer, list_networks, say, show, work
+from fewbit.cli.screen import answer, list_networks, say, work
 from fewbit.cli.scripts import read_script_words
 from fewbit.config import DataConfig
 from fewbit.config.simulate import SimulateConfig
@@ -130,7 +130,7 @@ def run(
     put beside those of float. Files need nothing but fewbit; reference networks and torch modules need PyTorch.
     """
     if list_models:
-        list_networks(json)
+        list_networks(json=json, quiet=quiet)
         return
     what = _one_model(model, named)
     if data is None and dataset is None:
@@ -178,9 +178,12 @@ def _simulate(
         said |= set() if json or quiet else set(found.warnings)  # the text has them
     if output is not None:
         found.save(output)
-    if layers and not json and not quiet:
-        show(found.layers_text() + "\n")
-    answer(found.text, found.to_json, json=json, quiet=quiet)
+    answer(
+        lambda: "\n".join([*([found.layers_text(), ""] if layers else []), found.text()]),
+        found.to_json,
+        json=json,
+        quiet=quiet,
+    )
 
 
 def _sweep(
@@ -195,8 +198,9 @@ def _sweep(
     quiet: bool,
 ) -> None:
     from fewbit.api.sweeping import sweep
+    from fewbit.report.pictures import can_plot, check_plot
     from fewbit.report.sweep import check_table
-    from fewbit.report.sweep_plot import can_plot, check_plot, save_plot
+    from fewbit.report.sweep_plot import save_plot
 
     if output is not None:
         check_table(output)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import work
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Config, Data, FloatModel, InputShapes, Json, Params, Quiet, read_shapes
-from fewbit.cli.screen import answer, work
+from fewbit.cli.screen import answer
 from fewbit.config import DataConfig, QuantConfig
 
 Forms = Annotated[
@@ -47,7 +49,9 @@ def run(
         tables = read_tables(config)
         words = {**tables["quantize"], **tables["data"], **words}
     asked = [name.strip() for text in forms or () for name in text.split(",") if name.strip()]
-    with work("sizes", None, quiet=quiet) as (_, step):
-        say = (lambda what: step(what, 0, 0)) if step else (lambda what: None)
+    count, done = len(asked or api.FORMS), itertools.count()
+    with work("reading", None, quiet=quiet) as (_, step):
+        # each form is made and measured; what is done last is timing them
+        say = (lambda what: step(what, next(done), 2 * count)) if step else (lambda what: None)
         found = api.sizes(given, data, say=say, **({"forms": asked} if asked else {}), **words)
-    answer(found.text, found.to_json, json=json)
+    answer(found.text, found.to_json, json=json, quiet=quiet)

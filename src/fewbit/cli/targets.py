@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fewbit.cli.given import Json
+from fewbit.cli.given import Json, Quiet
 from fewbit.cli.screen import answer
 from fewbit.errors import one_of
 
@@ -22,6 +22,7 @@ def run(
         str | None, typer.Argument(metavar="[NAME]", help="Show all rows of this target.", show_default=False)
     ] = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what each engine computes in integers, and the gain.
 
@@ -32,10 +33,10 @@ def run(
     from fewbit.core.target import TARGETS
 
     if name is None:
-        answer(lambda: overview(TARGETS), lambda: plain(list(TARGETS.values())), json=json)
+        answer(lambda: overview(TARGETS), lambda: plain(list(TARGETS.values())), json=json, quiet=quiet)
         return
     target = TARGETS[one_of("target", name, TARGETS)]
-    answer(lambda: rows_of(target), lambda: plain(target), json=json)
+    answer(lambda: rows_of(target), lambda: plain(target), json=json, quiet=quiet)
 
 
 def overview(targets: Mapping[str, Target]) -> str:
@@ -82,7 +83,7 @@ def rows_of(target: Target) -> str:
     if target.refuses:
         lines.append(("refuses", "; ".join(target.refuses)))
     lines += [("slow", f"{kind} activations: {pays:.2f} of float time") for kind, pays in target.slow.items()]
-    head = ("<operator", "<when", "<core", ">factor", "<inputs", "<outputs", "<absorbs", "<note")
+    head = ("<operator", "<when", "?<core", ">factor", "?<inputs", "?<outputs", "?<absorbs", "<note")
     rows = [
         (r.op, "" if r.when == "always" else r.when, "core" if r.core else "", factor(r.pays), " ".join(r.inputs),
          " ".join(r.outputs) + (", shared" if r.shares else ""), " ".join(r.absorbs), r.note)

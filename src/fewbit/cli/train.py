@@ -83,7 +83,7 @@ def run(
     After Ctrl-C, --resume goes on from the last epoch.
     """
     if list_models:
-        list_networks(json)
+        list_networks(json=json, quiet=quiet)
         return
     if net is None:
         raise UsageError("there is no network; name one of --list-models, or module:function")
@@ -134,7 +134,7 @@ def _check(
 ) -> None:  # fmt: skip
     """Say what is wrong with files before anything is trained."""
     if params is not None and not params.is_file():
-        raise UsageError(f"--params is {params}, and there is no such file")
+        raise UsageError(f"--params is {params}, and there is no such file; check the name")
     if output is not None and output.suffix.lower() != ".onnx":
         raise UsageError(f"output is {output}; an ONNX file is written, name it .onnx. Weights: --save-params FILE.pt")
     if output is None and not (float_only and save_params is not None):

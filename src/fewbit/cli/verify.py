@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fewbit.cli.bar import counted, work
 from fewbit.cli.flags import with_flags
-from fewbit.cli.given import Config, Data, FloatModel, Json, Limit, Threads, data_words, needed_data
+from fewbit.cli.given import Config, Data, FloatModel, Json, Limit, Quiet, Threads, data_words, needed_data
 from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
 
@@ -41,6 +42,7 @@ def run(
         typer.Option(metavar="FOLDER", help="Write all figures there, as CSV and JSON.", show_default=False),
     ] = None,
     json: Json = False,
+    quiet: Quiet = False,
     words: dict[str, Any],
 ) -> None:
     """Run one integer network on several engines and compare them.
@@ -52,18 +54,21 @@ def run(
     from fewbit import api
 
     asked = data_words(config, words)
-    found = api.verify(
-        model,
-        plan,
-        needed_data(data, "verifying needs data to run on"),
-        engines=[e.strip() for e in engines.split(",") if e.strip()] if engines is not None else None,
-        limit=limit,
-        threads=threads,
-        layers=not outputs_only,
-        **asked,
-    )
+    where = needed_data(data, "verifying needs data to run on")
+    with work("reading", None, quiet=quiet) as (_, step):
+        found = api.verify(
+            model,
+            plan,
+            where,
+            engines=[e.strip() for e in engines.split(",") if e.strip()] if engines is not None else None,
+            limit=limit,
+            threads=threads,
+            layers=not outputs_only,
+            progress=counted(step, "running on every engine"),
+            **asked,
+        )
     if save is not None:
         found.save(save)
-    answer(found.text, found.to_json, json=json)
+    answer(found.text, found.to_json, json=json, quiet=quiet)
     if found.wrong or found.strange:
         raise typer.Exit(1)
