@@ -1,6 +1,7 @@
 # make demo       quantize the network that comes along, and see what it cost (needs Python 3.11 or later, nothing else)
 # make test       lint, types, tests: what continuous integration runs
 # make test-all   the same with the slow tests
+# make docs       the documentation as a site, in build/docs
 # make fix        let ruff sort imports and lay out the code
 # make bench      list the measurements and how to run one
 # make clean      remove the environments and caches
@@ -12,14 +13,16 @@ TEST := .venv-test
 RUN := $(TEST)/bin/python -m
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-# what the C++ programs of `fewbit deploy` are built with, in a test; installed where that is allowed
-COMPILER = command -v cmake >/dev/null && command -v g++ >/dev/null || { apt-get update -qq && apt-get install -y -qq cmake g++ make; } \
-    || { echo "the tests need cmake and g++: apt-get install cmake g++ make" >&2; exit 1; }
+# what tests need of the system, installed where that is allowed: what the C++ programs of `fewbit deploy` are built with,
+# and the browser that pages are opened in
+SYSTEM = cmake g++ make chromium
+TOOLS = for tool in $(SYSTEM); do command -v $$tool >/dev/null || { apt-get update -qq && apt-get install -y -qq $(SYSTEM); break; }; done \
+    && for tool in $(SYSTEM); do command -v $$tool >/dev/null || { echo "the tests need $$tool: apt-get install $(SYSTEM)" >&2; exit 1; }; done
 
 # an environment of the caller must not leak into ours
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check fix bench clean
+.PHONY: help demo test test-all check docs fix bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -37,6 +40,10 @@ check: $(TEST)/installed
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+docs: $(TEST)/installed
+	$(RUN) sphinx -W --keep-going -n -q -c docs . build/docs
+	@echo "open build/docs/index.html"
 
 fix: $(TEST)/installed
 	$(RUN) ruff check --fix .
@@ -61,5 +68,5 @@ $(DEMO)/installed: pyproject.toml constraints.txt
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(TEST)
 	$(TEST)/bin/python $(PIP) --editable '.[dev]'
-	@$(COMPILER)
+	@$(TOOLS)
 	touch $@

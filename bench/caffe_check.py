@@ -107,6 +107,11 @@ def main() -> None:
     }
     kept = json.loads((RESULTS / "caffe.json").read_text())["networks"] if (RESULTS / "caffe.json").exists() else []
     rows = [r for r in kept if r["network"] != row["network"]] + [row]
+    write("caffe", {"networks": rows, "opencv": version}, page(rows, version, given.images - 16))
+
+
+def page(networks: list[dict[str, Any]], opencv: str, calibrated: int = 48) -> str:
+    """The result for people."""
     head = (
         "network",
         "nodes",
@@ -118,10 +123,10 @@ def main() -> None:
         "integer bytes",
     )
     text = (
-        f"Imported networks beside OpenCV {version}'s dnn on 16 photographs (largest difference over the largest value "
-        f"of an output), and quantized with {given.images - 16} others by `fb.quantize` with its defaults.\n\n"
+        f"Imported networks beside OpenCV {opencv}'s dnn on 16 photographs (largest difference over the largest value "
+        f"of an output), and quantized with {calibrated} others by `fb.quantize` with its defaults.\n\n"
     )
-    write("caffe", {"networks": rows, "opencv": version}, text + table(head, [list(r.values()) for r in rows]))
+    return text + table(head, [list(r.values()) for r in networks])
 
 
 if __name__ == "__main__":

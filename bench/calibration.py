@@ -66,21 +66,31 @@ def main() -> None:
             for tool in ("fewbit-naive", "fewbit-entropy")
         }
     forward = median(f["seconds"] for f in found["float"])
-    rows, data_out = [], {}
+    data_out: dict[str, Any] = {}
     for tool in tools:
         good = [f for f in found[tool] if "seconds" in f]
         if not good:
-            rows.append([tool, found[tool][0]["error"]])
+            data_out[tool] = {"error": found[tool][0]["error"]}
             continue
         seconds, rss = median(f["seconds"] for f in good), median(f["rss_mib"] for f in good)
         more = long.get(tool, {}).get("rss_mib")
-        growth = f"{(more / rss - 1) * 100:+.1f} %" if more else None
-        rows.append([tool, seconds, seconds / forward, rss, growth])
         data_out[tool] = {"seconds": seconds, "ratio": seconds / forward, "rss_mib": rss, "rss_mib_400": more}
     kl = kl_milliseconds()
+    write("calibration", {"tools": data_out, "kl_ms": kl, "rounds": args.rounds}, page(data_out, kl))
+
+
+def page(tools: dict[str, Any], kl: float) -> str:
+    """The result for people."""
+    rows: list[list[Any]] = []
+    for tool, f in tools.items():
+        if "error" in f:
+            rows.append([tool, f["error"], None, None, None])
+            continue
+        more = f["rss_mib_400"]
+        growth = f"{(more / f['rss_mib'] - 1) * 100:+.1f} %" if more else None
+        rows.append([tool, f["seconds"], f["ratio"], f["rss_mib"], growth])
     text = table(["tool", "wall s", "÷ float forward", "peak RSS MiB", "growth 100 → 400 samples"], rows)
-    text += f"\n\nKL search of one 8001-bin histogram: {kl:.2f} ms."
-    write("calibration", {"tools": data_out, "kl_ms": kl, "rounds": args.rounds}, text)
+    return f"{text}\n\nKL search of one 8001-bin histogram: {kl:.2f} ms."
 
 
 if __name__ == "__main__":

@@ -110,8 +110,12 @@ def write(name: str, data: Mapping[str, Any], text: str, *, show: bool = True) -
     RESULTS.mkdir(exist_ok=True)
     here = machine()
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": here, **data}, indent=1) + "\n", "utf-8")
-    versions = ", ".join(f"{k} {v}" for k, v in here["versions"].items())
-    head = f"{here['cpu']}, {here['cores']} cores, {' '.join(here['flags'])}; {versions}; {here['date']}"
-    (RESULTS / f"{name}.md").write_text(f"# {name}\n\n{head}\n\n{text}\n", "utf-8")
+    (RESULTS / f"{name}.md").write_text(f"# {name}\n\n{head(here)}\n\n{text}\n", "utf-8")
     if show:
         print(text)
+
+
+def head(machine: Mapping[str, Any]) -> str:
+    """Machine, versions and date in one line."""
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    return f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}; {versions}; {machine['date']}"

@@ -121,13 +121,17 @@ def main() -> None:
             except Unavailable as e:
                 missing.append(f"{name}: {e}")
                 break
+    write("fse", {"rows": results, "left_out": missing, "rounds": args.rounds}, page(results, missing))
+
+
+def page(results: dict[str, Any], missing: list[str]) -> str:
+    """The result for people."""
     text = table(HEAD, [row(name, m) for name, m in results.items()])
     text += (
         "\n\n`stream`, `prescribed` (the size of table that the format prescribes) and `buffer` are over the entropy; "
     )
     text += "of a network, values and logs are those of its largest layer, the other numbers are over all."
-    text += "".join(f"\n\nLeft out: {line}" for line in missing)
-    write("fse", {"rows": results, "left_out": missing, "rounds": args.rounds}, text)
+    return text + "".join(f"\n\nLeft out: {line}" for line in missing)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--networks", default="resnet50_random,efficientnet_lite0")
     args = parser.parse_args()
-    rows, data = [], {}
+    data = {}
     with tempfile.TemporaryDirectory() as folder:
         for network in args.networks.split(","):
             files = quantized(network, folder, args.peers, 32)
@@ -77,11 +77,19 @@ def main() -> None:
                     peers = [r for n, r in ratios.items() if n not in ("float", "fewbit")]
                     best = ratios["fewbit"] / min(peers) if peers and "fewbit" in ratios else None
                     data[f"{network}/{engine}/{batch}"] = {"seconds": times, "ratio": ratios, "against_best_peer": best}
-                    float_ms = times["float"] * 1e3
-                    rows.append([network, engine, batch, float_ms, *(ratios.get(n) for n in TOOLS), best])
-                    print(rows[-1], file=sys.stderr, flush=True)
+                    print(network, engine, batch, ratios, best, file=sys.stderr, flush=True)
+    write("latency", {"rows": data}, page(data))
+
+
+def page(data: dict[str, Any]) -> str:
+    """The result for people."""
     head = ["network", "engine", "batch", "float ms", *(f"{n} ÷ float" for n in TOOLS), "fewbit ÷ best peer"]
-    write("latency", {"rows": data}, table(head, rows))
+    rows = []
+    for name, f in data.items():
+        network, engine, batch = name.split("/")
+        ratios = [f["ratio"].get(n) for n in TOOLS]
+        rows.append([network, engine, int(batch), f["seconds"]["float"] * 1e3, *ratios, f["against_best_peer"]])
+    return table(head, rows)
 
 
 if __name__ == "__main__":

@@ -125,33 +125,42 @@ def lines_of(case: str, found: dict[str, dict[str, Any]]) -> list[str]:
     return rows
 
 
+HEAD = ["| case | types | ms | ÷ float | what runs (* in integers) |", "|---|---|---|---|---|"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("engine", choices=sorted(OPENERS))
     parser.add_argument("--only", default="", help="cases whose name contains this; nothing is written then")
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    head = ["| case | types | ms | ÷ float | what runs (* in integers) |", "|---|---|---|---|---|"]
-    print("\n".join(head))
-    table, rows = {}, []
+    print("\n".join(HEAD))
+    table: dict[str, Any] = {}
     for case in (*CORE, *SUPPORT):
         if args.only.lower() in case.name.lower():
             found = measure(case, args.engine, args.rounds)
             table[case.name] = {"op": case.op, "pays": pays(case, found), "variants": found}
-            rows += lines_of(case.name, found)
-            print("\n".join(rows[-len(found) :]), f"\n  {case.name} pays: {table[case.name]['pays']}", flush=True)
+            print(
+                "\n".join(lines_of(case.name, found)), f"\n  {case.name} pays: {table[case.name]['pays']}", flush=True
+            )
     if args.only:
         return
+    write(f"operators-{args.engine}", {"rounds": args.rounds, "cases": table}, page(table, args.rounds), show=False)
+
+
+def page(cases: dict[str, Any], rounds: int) -> str:
+    """The result for people."""
     short = ["| case | pays |", "|---|---|"]
-    short += [f"| {n} | {', '.join(f'{t}: {r:.2f}' for t, r in c['pays'].items())} |" for n, c in table.items()]
+    short += [f"| {n} | {', '.join(f'{t}: {r:.2f}' for t, r in c['pays'].items())} |" for n, c in cases.items()]
+    rows = [line for n, c in cases.items() for line in lines_of(n, c["variants"])]
     parts = [
-        f"1 thread; medians of {args.rounds} rounds.",
+        f"1 thread; medians of {rounds} rounds.",
         (pays.__doc__ or "").replace("\n    ", " "),
         "\n".join(short),
         "## All variants",
-        "\n".join(head + rows),
+        "\n".join([*HEAD, *rows]),
     ]
-    write(f"operators-{args.engine}", {"rounds": args.rounds, "cases": table}, "\n\n".join(parts), show=False)
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

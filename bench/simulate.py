@@ -31,8 +31,9 @@ import fewbit as fb
 from fewbit.api.sweeping import sweep
 from fewbit.config.train import TrainConfig
 from fewbit.data.datasets import open_dataset
+from fewbit.report.pictures import can_plot
 from fewbit.report.sweep import Sweep, SweepRow
-from fewbit.report.sweep_plot import can_plot, save_plot
+from fewbit.report.sweep_plot import save_plot
 from fewbit.torch.merging import merge_bn
 from fewbit.torch.pretrained import cache, find
 

@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from itertools import islice
+from typing import Any
 
 from common import RESULTS, write
 from zoo.nets import NETWORKS
@@ -35,9 +36,13 @@ def main() -> None:
         data = list(islice(network.calib(), args.calib))
         made = fb.sizes(network.build(), data, say=lambda what, name=name: print(f"{name}: {what}", file=sys.stderr))
         found[name] = {"text": made.text(), **made.to_json()}
-        text = "\n\n".join(f"## {k}\n\n```text\n{t['text']}\n```" for k, t in found.items())
-        write("sizes", {"tables": found}, text, show=False)
+        write("sizes", {"tables": found}, page(found), show=False)
         print(made.text())
+
+
+def page(tables: dict[str, Any]) -> str:
+    """The result for people."""
+    return "\n\n".join(f"## {k}\n\n```text\n{t['text']}\n```" for k, t in tables.items())
 
 
 if __name__ == "__main__":

@@ -36,17 +36,25 @@ def main() -> None:
     given.add_argument("--keep", action="store_true")
     args = given.parse_args()
     rows = [*pitch_rows(), *segmentation_rows(args.segmentation)]
+    quantized = quantized_row(args.segmentation)
+    if args.keep:
+        write("tflite", {"rows": rows, "quantized": quantized}, page(rows, quantized))
+    else:
+        print(page(rows, quantized))
+
+
+def page(rows: list[dict[str, Any]], quantized: dict[str, float]) -> str:
+    """The result for people."""
     head = ("network", "operators", "TRANSPOSE there", "nodes", "Transpose here", "against", "largest error, relative")
     text = table(head, [[r[k] for k in head] for r in rows])
-    quantized = quantized_row(args.segmentation)
-    text += "\n\nselfie_segmentation quantized with 8 drawn portraits, on 4 others, against float: " + (
-        f"SQNR {quantized['sqnr']:.1f} dB, cosine {quantized['cosine']:.5f}, the same side of 0.5 in "
-        f"{quantized['agreement']:.2%} of pixels."
+    return (
+        text
+        + "\n\nselfie_segmentation quantized with 8 drawn portraits, on 4 others, against float: "
+        + (
+            f"SQNR {quantized['sqnr']:.1f} dB, cosine {quantized['cosine']:.5f}, the same side of 0.5 in "
+            f"{quantized['agreement']:.2%} of pixels."
+        )
     )
-    if args.keep:
-        write("tflite", {"rows": rows, "quantized": quantized}, text)
-    else:
-        print(text)
 
 
 def row(name: str, path: Path, model: Any, against: str, error: float) -> dict[str, Any]:

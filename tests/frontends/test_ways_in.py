@@ -59,7 +59,7 @@ def test_endings_that_say_nothing_are_told_what_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_not_judged_by_its_ending(tmp_path: Path, ending: str) -> None:
     with pytest.raises(ModelFormatError) as e:
         fb.load(tmp_path / f"net{ending}")
-    assert str(e.value) == f"there is no file {tmp_path / f'net{ending}'}"
+    assert str(e.value) == f"there is no file {tmp_path / f'net{ending}'}; check its name"
 
 
 def test_the_nearest_name_is_offered_and_a_missing_folder_said(tmp_path: Path) -> None:
