@@ -12,11 +12,11 @@ import pytest
 import fewbit as fb
 from fewbit import api
 from fewbit.data.demo import DEMO_MODEL, demo_calibration, demo_test
-from fewbit.errors import DataError, EmptyData, PlanError, UnknownName, UsageError
+from fewbit.errors import ConfigError, DataError, EmptyData, PlanError, UnknownName, UsageError
 from fewbit.graph.model import Model
 from fewbit.report.full.histograms import SAMPLES
 from fewbit.report.full.report import FullReport
-from tests.models import load, residual
+from tests.models import conv_relu, feeds_for, load, residual
 from tests.quantization.test_smooth import normal as batches_of
 from tests.quantization.test_smooth import transformer
 
@@ -146,3 +146,19 @@ def test_mistakes_are_named(demo: Model, whole: Path, images: dict[str, np.ndarr
         fb.make_report(demo, whole, images, add=[tmp_path / "gone.json"])
     with pytest.raises(PlanError, match="do not belong together"):
         fb.make_report(load(residual()), whole, images, plan=whole.with_name("demo-int8.plan.json"))
+
+
+def test_arrays_are_fed_as_they_are_whatever_a_network_remembers_of_images(tmp_path: Path) -> None:
+    from PIL import Image
+
+    model, folder = load(conv_relu()), tmp_path / "photos"
+    folder.mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 255, (6, 6, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    words = {"normalize_mean": (1.0, 2.0, 3.0), "quantize_mode": "full", "verify": False}
+    made = fb.quantize(model, folder, **words)  # type: ignore[arg-type]
+    x = feeds_for(model, batch=4)
+    assert fb.compare(model, made, x).batches == 4 and fb.make_report(model, made, x).setting.samples == 4
+    with pytest.raises(ConfigError, match="normalize_mean is for images"):
+        fb.compare(model, made, x, normalize_mean=(1.0, 2.0, 3.0))

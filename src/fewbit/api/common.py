@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from fewbit.config import DataConfig, QuantConfig, configure
+from fewbit.config.data import reading_on_top
 from fewbit.core.runner import Runner
 from fewbit.core.target import TARGETS, Target
 from fewbit.data import Batch, DataSource, open_data
+from fewbit.data.source import FedAsItIs
 from fewbit.engines import ENGINES, engine_of, open_runner
 from fewbit.errors import one_of, unknown
 from fewbit.frontends import load
@@ -104,6 +106,18 @@ class Counted:
 def counted(source: DataSource, progress: Progress | None, limit: int | None = None) -> DataSource:
     """The source, telling its progress if that is asked for."""
     return Counted(source, progress, limit) if progress is not None else source
+
+
+def as_read(data: Data, model: Model, words: Mapping[str, Any], *metadata: Mapping[str, str]) -> DataSource:
+    """The data as batches, images read as a network remembers; arrays, which that does not concern, as they are.
+
+    Args:
+        words: fields of `DataConfig`, on top of what is remembered. metadata: of networks; the first that knows counts.
+    """
+    try:
+        return as_source(data, model, reading_on_top(words, *metadata))
+    except FedAsItIs:
+        return as_source(data, model, reading_on_top(words))  # fails again if the user himself spoke of images
 
 
 def opener(target: str, threads: int, *, timing: bool = False, **options: Any) -> Callable[[Model], Runner]:

@@ -15,6 +15,7 @@ from fewbit.api.common import (
     Progress,
     Source,
     as_model,
+    as_read,
     as_source,
     cores,
     counted,
@@ -27,7 +28,6 @@ from fewbit.api.making import calibrate, emit, make_plan
 from fewbit.api.samples import Remember
 from fewbit.calib import CalibrationCollector
 from fewbit.config import QuantConfig, configure
-from fewbit.config.data import reading_on_top
 from fewbit.core.plan import Plan, Rescale
 from fewbit.core.runner import Feeds
 from fewbit.core.target import TARGETS
@@ -91,7 +91,7 @@ def compare(
         PlanError: the integer network's rescales are damaged, or those of another network.
     """
     ours, theirs = as_model(model), as_model(quantized, allow_quantized=True)
-    source, fused = as_source(data, ours, reading_on_top(words, theirs.metadata)), fuse(ours)
+    source, fused = as_read(data, ours, words, theirs.metadata), fuse(ours)
     inner = rescaled(fused, rescales_of(theirs))
     source = counted(source, progress, limit)
     return _compare(fused, theirs, source, opener(engine, threads or cores()), inner=inner, limit=limit)
@@ -143,7 +143,7 @@ def evaluate(
     other = open_(whole) if whole is not None else None
     known = [m.metadata for m in (given, whole) if m is not None]
     stop = None if num_inference_batches is None else num_skipped_batches + num_inference_batches
-    batches = iter(counted(as_source(data, given, reading_on_top(words, *known)), progress, stop))
+    batches = iter(counted(as_read(data, given, words, *known), progress, stop))
     first = next(batches, None)
     count = evaluate_detector if metric_of(first, metric) == "map" else _evaluate
     return count(

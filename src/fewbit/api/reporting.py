@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit import __version__
-from fewbit.api.common import Data, Open, Source, as_model, as_source, cores, opener, own_engine
+from fewbit.api.common import Data, Open, Source, as_model, as_read, cores, opener, own_engine
 from fewbit.api.forms import sizes
 from fewbit.api.looking import rescales_of, sensitivity
 from fewbit.api.reported import (
@@ -35,7 +35,6 @@ from fewbit.api.reported import (
     ranking_of,
     two_sizes,
 )
-from fewbit.config.data import reading_on_top
 from fewbit.core.plan import Plan
 from fewbit.core.target import TARGETS
 from fewbit.data.base import Batch
@@ -111,7 +110,7 @@ def make_report(
     tell = say or (lambda what, done, of: None)
     more, sides = read_more(add), _sides(model, quantized, plan)
     name = _engine(sides.plan, engine)
-    source = as_source(data, sides.given, reading_on_top(words, sides.quantized.metadata))
+    source = as_read(data, sides.given, words, sides.quantized.metadata)
     batches = Batches(source, num_skipped_batches, limit)
     if "sensitivity" in include and sides.plan is None:
         raise UsageError("sensitivity needs the plan of the quantized network; give it with plan, or leave it out")

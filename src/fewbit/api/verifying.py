@@ -8,9 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fewbit.api.common import Data, Progress, Source, as_model, as_source, cores, counted, opener
+from fewbit.api.common import Data, Progress, Source, as_model, as_read, cores, counted, opener
 from fewbit.api.making import apply
-from fewbit.config.data import reading_on_top
 from fewbit.core.plan import Plan
 from fewbit.engines import ENGINES
 from fewbit.errors import ModelError, UsageError, one_of
@@ -56,7 +55,7 @@ def verify(
     if not chosen:
         raise UsageError(f"engines is empty; name some of {', '.join(ENGINES)}")
     tail = ranked(ours)
-    source = counted(as_source(data, ours, reading_on_top(words, whole.metadata, _beside(plan))), progress, limit)
+    source = counted(as_read(data, ours, words, whole.metadata, _beside(plan)), progress, limit)
     count = threads or cores()
     missing = [] if engines is not None else [name for name in chosen if find_spec(name) is None]
     found = crosscheck(
