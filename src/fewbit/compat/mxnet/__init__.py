@@ -8,11 +8,12 @@ all of `contrib.quantization`. MXNet itself is not needed.
 """
 
 from fewbit.calib import CalibrationCollector
-from fewbit.compat.mxnet import context, contrib, gluon, io, metric, model, ndarray
+from fewbit.compat.mxnet import context, contrib, gluon, io, metric, model, ndarray, visualization
 from fewbit.compat.mxnet import module as mod
 from fewbit.compat.mxnet import ndarray as nd
 from fewbit.compat.mxnet import network as sym
 from fewbit.compat.mxnet import network as symbol
+from fewbit.compat.mxnet import visualization as viz
 from fewbit.compat.mxnet.collectors import (
     LayerHistogramCollector,
     LayerOutputMinMaxCollector,
@@ -39,7 +40,7 @@ __all__ = [
     "combine_histogram", "context", "contrib", "cpu", "current_context", "get_optimal_threshold",
     "get_optimal_thresholds", "gluon", "gpu", "io", "metric", "mod", "model", "module", "nd", "ndarray",
     "quantize_graph", "quantize_model", "quantize_model_mkldnn", "quantize_model_onednn", "quantize_net",
-    "quantize_net_v2", "sym", "symbol",
+    "quantize_net_v2", "sym", "symbol", "visualization", "viz",
 ]  # fmt: skip
 
 __getattr__ = telling("mx", "record files: fewbit records, mx.io.ImageRecordIter; networks: export them in MXNet once")

@@ -181,7 +181,7 @@ def load(fname: str | os.PathLike[str]) -> Symbol | QuantizedSymbol:
     """Read a `-symbol.json` file: MXNet's, or one that stands for an ONNX file of fewbit's."""
     path = Path(fname)
     if not path.is_file():
-        raise ModelFormatError(f"there is no file {path}")
+        raise ModelFormatError(f"there is no file {path}; check the name")
     if path.suffix == ".onnx":
         return quantized_file(path)
     network = pointed(path)

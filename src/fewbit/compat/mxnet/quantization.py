@@ -231,7 +231,7 @@ def quantize_net(
     """
     on_cpu(device, ctx, what="quantize_net")
     if calib_data is None and data_shapes is None:
-        raise UsageError("at least one of data_shapes and calib_data has to be provided")
+        raise UsageError("at least one of data_shapes and calib_data has to be provided; hand one")
     mode = _mode(calib_mode, calib_data, LayerOutputCollector)
     block = network if isinstance(network, SymbolBlock) else SymbolBlock(network)
     shapes = shapes_of(calib_data, data_shapes, block.inputs)
@@ -341,7 +341,7 @@ def _collector(
 
 def _checked(own: Any) -> CalibrationCollector:
     if own is None:
-        raise UsageError("calib_mode 'custom' needs LayerOutputCollector, an instance of a CalibrationCollector")
+        raise UsageError("calib_mode 'custom' needs LayerOutputCollector; hand an instance of a CalibrationCollector")
     if inspect.isclass(own):
         raise UsageError(f"LayerOutputCollector is the class {own.__name__}; it must be an instance of it")
     if not isinstance(own, CalibrationCollector) and callable(getattr(own, "collect", None)):

@@ -174,7 +174,9 @@ def first_convolution(fused: Model) -> str:
     """
     found = next((str(n.name) for n in fused.nodes if n.op_type == "Conv"), None)
     if found is None:
-        raise UsageError("exclude_first_conv keeps the first convolution in float, and the network has none")
+        raise UsageError(
+            "exclude_first_conv keeps the first convolution in float, and the network has none; leave it out"
+        )
     return found
 
 

@@ -47,7 +47,7 @@ class DataLoader:
     ) -> None:
         for word in words:
             if word not in self.QUIET:
-                raise UsageError(f"DataLoader: fewbit does not know {word}={words[word]!r}")
+                raise UsageError(f"DataLoader: fewbit does not know {word}={words[word]!r}; leave it out")
         self._dataset, self._batch_size, self._shuffle = dataset, batch_size, shuffle
         self._last = one_of("last_batch", last_batch, ("keep", "discard", "rollover"))
         self._left: list[int] = []
