@@ -30,9 +30,9 @@ from fewbit.api import plot
 
 BLOCKS = 125
 
-NOTE = """Seconds, median of some runs. data: reading the network's structure, groups and formats. svg, png: the whole way \
-from the loaded network to the picture of the quantized stage. Chromium: from opening the page of all three stages to \
-the end of their layout."""
+NOTE = """Seconds, median of some runs. data: reading the network's structure, groups and formats. svg, png: the whole \
+way from the loaded network to the picture of the quantized stage. Chromium: from opening the page of all three stages \
+to the end of their layout."""
 
 
 def residual(blocks: int = BLOCKS) -> onnx.ModelProto:
