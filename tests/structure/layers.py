@@ -29,7 +29,7 @@ ORDER = (
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 FORBIDDEN = {("report", "engines"), ("search", "engines")}  # a Runner and a Target are passed in
 ONLY_GRAPH = {"onnx", "onnx_ir", "onnxscript", "onnxslim"}
-OPTIONAL = {"matplotlib", "openvino", "torch", "ncnn", "pnnx", "tensorrt", "ray", "tflite"}
+OPTIONAL = {"matplotlib", "py_mini_racer", "resvg_py", "openvino", "torch", "ncnn", "pnnx", "tensorrt", "ray", "tflite"}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def run(
     *,
     model: AnyModel,
     quantized: Annotated[
-        Path | None, typer.Argument(metavar="[QUANTIZED]", help="Its quantized form.", show_default=False)
+        Path | None, typer.Argument(metavar="QUANTIZED", help="Its quantized form.", show_default=False)
     ] = None,
     output: Picture = None,
     stage: Annotated[

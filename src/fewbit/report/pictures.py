@@ -17,8 +17,8 @@ from fewbit.errors import EngineMissing, UsageError
 
 PICTURES = (".png", ".svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-FLOAT, INTEGER = COLOURS[0], COLOURS[1]
-"""Both sides of everything that is compared."""
+FLOAT, INTEGER = COLOURS[1], COLOURS[0]
+"""Both sides of everything that is compared, as in pages and drawings."""
 
 STYLE = {
     "svg.hashsalt": "fewbit", "svg.fonttype": "none", "text.parse_math": False,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -97,6 +100,21 @@ def test_the_program_dot_is_the_other_way(drawing: Drawing, monkeypatch: pytest.
 def test_what_graphviz_refuses_is_an_error() -> None:
     with pytest.raises(render.EngineError, match="Graphviz refuses the drawing"):
         render.svg_of("digraph {", {})
+
+
+def test_a_notebook_can_draw(data: DrawingData) -> None:
+    """There an event loop is running in the thread that asks."""
+
+    async def cell() -> str | None:
+        return Drawing(data, ("fused",))._repr_svg_()
+
+    assert "</svg>" in str(asyncio.run(cell()))
+
+
+def test_an_error_that_nobody_catches_ends_the_process() -> None:
+    code = "from fewbit.report.drawing.render import svg_of; svg_of('digraph {', {})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "Graphviz refuses the drawing" in done.stderr
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------

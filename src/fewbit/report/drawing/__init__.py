@@ -1,0 +1,1 @@
+"""A network drawn: data, groups, text of DOT, pictures, the page."""

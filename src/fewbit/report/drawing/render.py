@@ -7,10 +7,12 @@ The same drawing gives the same bytes: no dates, no random names, and a font who
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,10 +77,19 @@ def _laid_out(dot: str) -> str:
     check_draw(False)
     if find_spec("py_mini_racer") is None:
         return _native(dot)
-    found = json.loads(_engine().call("draw", dot))
+    found = json.loads(_thread().submit(lambda: _engine().call("draw", dot)).result())
     if found["status"] != "success":
         raise EngineError(f"Graphviz refuses the drawing: {'; '.join(e['message'] for e in found['errors'])}")
     return str(found["output"])
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    """Where everything of the engine happens.
+
+    In a thread with a running event loop, as in a notebook, it would wait for that loop, which waits for it.
+    """
+    return ThreadPoolExecutor(1, "fewbit-drawing")
 
 
 @cache
@@ -87,6 +98,7 @@ def _engine() -> Any:
     from py_mini_racer import MiniRacer
 
     engine: Any = MiniRacer()
+    atexit.register(engine.close)  # else an error that nobody catches keeps the process from ending
     engine.eval(BROWSERLESS)
     engine.eval((VENDOR / "viz-global.js").read_text("utf-8"))
     engine.eval(START).get()
