@@ -1,7 +1,9 @@
-"""Facts of made-up reports: one of ResNet-50's size, a small one where much went wrong, one with next to nothing."""
+"""Facts of made-up reports: one of ResNet-50's size, small ones where much went wrong, one with next to nothing."""
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,18 @@ Json = dict[str, Any]
 
 
 def resnet50() -> Json:
-    """As many layers, channels and multiplications as ResNet-50 has; nothing went wrong."""
+    """As many layers, channels and multiplications as ResNet-50 has; nothing went wrong. Yours to change."""
+    found: Json = json.loads(_resnet50())
+    return found
+
+
+@cache
+def _resnet50() -> str:
     rng = np.random.default_rng(50)
     layers = [_layer(rng, i, *found) for i, found in enumerate(_walk())]
     integer = sum(layer["integer"] for layer in layers)
     macs = sum(layer["macs"] or 0 for layer in layers)
-    return {
+    return json.dumps({
         "fewbit": "0.8.0", "title": "resnet50-int8", "made": "2026-11-22 05:00 UTC",
         "summary": {
             "model": "resnet50.onnx", "quantized": "resnet50-int8.onnx", "target": "onnxruntime",
@@ -39,14 +47,15 @@ def resnet50() -> Json:
         "outputs": [_error("logits", "Gemm", 26.4, rng) | {"node": "fc"}],
         "layers": layers, "profile": _profile(layers), "sensitivity": _sensitivity(layers, rng), "sizes": _sizes(),
         "sweeps": _sweeps(),
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def troubled() -> Json:
     """Nine layers: slower than float, answers NaN, names that want to be markup, and most parts missing."""
     facts = resnet50()
     layers = facts["layers"][:9]
-    for layer, name in zip(layers, ("<script>alert(1)</script>", "x" * 300, "", "слой/слоя 层 🙂", '"&amp;\'</script>'), strict=False):  # fmt: skip
+    names = ("<script>alert(1)</script>", "x" * 300, "", "слой/слоя 层 🙂", "\"&amp;'</script>")
+    for layer, name in zip(layers, names, strict=False):
         layer["name"] = layer["node"] = name
     layers[2] |= {"sqnr": "nan", "cosine": "nan", "max_abs": "inf", "own": None}
     layers[3] |= {"histogram": None, "weights": None, "integer": False, "format": None, "range": None,
@@ -77,6 +86,12 @@ def troubled() -> Json:
     }
 
 
+def whole() -> Json:
+    """All that a report can have, of the nine layers of `troubled`."""
+    full = resnet50()
+    return troubled() | {key: full[key] for key in ("sensitivity", "sizes", "sweeps")}
+
+
 def bare() -> Json:
     """What is left of a report when nothing could be measured."""
     empty = dict.fromkeys(
@@ -95,7 +110,8 @@ def bare() -> Json:
 
 def _walk() -> list[tuple[str, str, int, int, int]]:
     """ResNet-50's values: (node, op, channels out, products a channel, pixels)."""
-    found = [("conv1", "Conv", 64, 147, 112 * 112), ("relu", "Relu", 64, 0, 112 * 112), ("maxpool", "MaxPool", 64, 0, 56 * 56)]  # fmt: skip
+    found = [("conv1", "Conv", 64, 147, 112 * 112), ("relu", "Relu", 64, 0, 112 * 112)]
+    found += [("maxpool", "MaxPool", 64, 0, 56 * 56)]
     inner = 64
     for stage, (blocks, mid, out, side) in enumerate(STAGES, 1):
         for block in range(blocks):
@@ -124,8 +140,10 @@ def _layer(rng: np.random.Generator, i: int, node: str, op: str, channels: int, 
     us = round((macs or 1e6) / 2e5 * rng.uniform(0.8, 1.3), 1)
     return {
         "id": i, **_error(name, op, sqnr, rng), "node": node, "own": sqnr + float(rng.uniform(1, 6)),
-        "clip": float(np.mean((values < lo) | (values > hi))), "sparsity": float(np.mean(values == 0)) if not relu else 0.46,
-        "integer": True, "verdict": "integer: onnxruntime has it for uint8" if inner else "integer: passes its input's format on",
+        "clip": float(np.mean((values < lo) | (values > hi))),
+        "sparsity": 0.46 if relu else float(np.mean(values == 0)),
+        "integer": True,
+        "verdict": "integer: onnxruntime has it for uint8" if inner else "integer: passes its input's format on",
         "format": "uint8", "scale": scale, "zero_point": zero, "range": [lo, hi], "range_reason": "entropy, 64 samples",
         "macs": macs, "us_float": us, "us_quantized": round(us * rng.uniform(0.25, 0.7), 1),
         "histogram": {
@@ -165,7 +183,8 @@ def _profile(layers: list[Json], slower: bool = False) -> Json:
     rows.sort(key=lambda r: -(r["lost"] if r["lost"] is not None else -1e9))
     totals: list[dict[str, list[float]]] = [{}, {}]
     for row in rows:
-        for found, op, us in zip(totals, (row["op_float"], row["op_int"]), (row["us_float"], row["us_int"]), strict=True):  # fmt: skip
+        for found, side in zip(totals, ("float", "int"), strict=True):
+            op, us = row[f"op_{side}"], row[f"us_{side}"]
             if op:
                 count, so_far = found.get(op, [0, 0.0])
                 found[op] = [count + 1, so_far + us]
@@ -176,7 +195,10 @@ def _profile(layers: list[Json], slower: bool = False) -> Json:
 
 
 def _sensitivity(layers: list[Json], rng: np.random.Generator) -> Json:
-    rows = [{"layer": x["node"], "op": x["op"], "alone": float(rng.normal(42, 5)), "left": float(rng.normal(27, 0.5))} for x in layers if x["macs"]]  # fmt: skip
+    rows = [
+        {"layer": x["node"], "op": x["op"], "alone": float(rng.normal(42, 5)), "left": float(rng.normal(27, 0.5))}
+        for x in layers if x["macs"]
+    ]  # fmt: skip
     return {"kind": "estimated", "about": "estimated from 64 samples: the noise of each layer, carried to the output",
             "rows": sorted(rows, key=lambda r: r["alone"])}  # fmt: skip
 
@@ -201,6 +223,9 @@ def _sweeps() -> list[Json]:
             for ranges, more in (("naive", 0.0), ("kl", 0.03)):
                 for bits in range(2, 9):
                     top1 = 0.80 * min(1.0, max(0.001, 1 - 2.2 ** (3.1 - bits) + gain + more - 0.04 * merge))
-                    rows.append({"bits": bits, "quant_type": kind, "ranges": ranges, "merge_bn": merge, "top1": top1,
-                                 "drop": 0.8034 - top1, "agreement": top1 * 1.1, "fixed": 10, "broken": 40})  # fmt: skip
-    return [{"about": "resnet50 on imagenet/val, 5000 images", "top1": 0.8034, "rows": rows}]
+                    rows.append({
+                        "bits": bits, "quant_type": kind, "ranges": ranges, "merge_bn": merge, "top1": top1,
+                        "drop": 0.8034 - top1, "agreement": top1 * 1.1, "fixed": 10, "broken": 40,
+                    })  # fmt: skip
+    about = "resnet50 on imagenet/val, 5000 images"
+    return [{"network": "resnet50", "data": "imagenet/val", "about": about, "top1": 0.8034, "rows": rows}]

@@ -155,7 +155,7 @@ def _facts(
         clip=e.clip, sparsity=seen.distributions.sparsity(e.name), integer=integer,
         verdict=_verdict(layer, plan, integer) if node is not None else "fed to the network",
         format=format, scale=scale, zero_point=zero, range=limits,
-        range_reason=planned.reason or None if planned is not None else None,
+        range_reason="; ".join(filter(None, (planned.calib_mode, planned.reason))) if planned is not None else None,
         macs=seen.macs.get(layer) or None, us_float=us[0], us_quantized=us[1],
         histogram=seen.distributions.result(e.name, limits, scale),
         weights=weight_facts(quantized, plan, node, e.name) if node is not None else None,

@@ -106,6 +106,8 @@ class FullReport:
             sides = (self.profile.float_operators, self.profile.int_operators)
             us = [sum(t for _, t in side.values()) for side in sides]
             profile = {"us_float": us[0], "us_quantized": us[1], **self.profile.to_json()}
+            for row, made in zip(profile["rows"], self.profile.rows, strict=True):
+                row["lost"] = plain(made.lost)
         return {
             "fewbit": self.fewbit, "title": self.title, "made": self.setting.made, "summary": self._summary(),
             "outputs": plain(self.outputs), "layers": layers, "profile": profile,

@@ -12,7 +12,7 @@ from fewbit.report.page.numbers import NONE, figure, fixed, key, number_of, part
 
 Json = Mapping[str, Any]
 
-WIDE = 56
+WIDE = 44
 """Letters of a layer's name in a table; the whole name is its tooltip."""
 
 
@@ -112,8 +112,8 @@ def outputs(rows: Sequence[Json]) -> Grid:
 def layers(rows: Sequence[Json]) -> Grid:
     """All layers, lowest SQNR first, nan before all, unknown last."""
     fields: tuple[Field, ...] = (
-        (Column("Layer", "name of the value", words=True), lambda r: _named(r.get("name"), "(no name)")),
-        (Column("No.", "place in the network"), lambda r: Cell(str(r.get("id", NONE)), key(r.get("id")))),
+        (Column("Layer", words=True), lambda r: _named(r.get("node") or r.get("name"), "(no name)")),
+        _fixed("No.", "id", 0, "place in the network"),
         _words("Operator", "op"),
         (Column("Computed in", words=True), lambda r: Cell(_form(r))),
         ERROR[0],
@@ -121,19 +121,33 @@ def layers(rows: Sequence[Json]) -> Grid:
         *ERROR[1:],
         _share("Clipped", "clip", 3, "share of the float values outside of the integer range"),
         _share("Zeros", "sparsity", 1, "share of the float values that are zero"),
-        _figure("Float µs", "us_float", "time in the float network"),
-        _figure("Int. µs", "us_quantized", "time in the quantized network"),
+        _figure("Float μs", "us_float", "time in the float network"),
+        _figure("Int. μs", "us_quantized", "time in the quantized network"),
         _figure("MACs, M", "mmacs", "multiplications, in millions"),
     )
     found = [
         Row(
-            _cells(fields, r | {"mmacs": r["macs"] / 1e6} if r.get("macs") is not None else r),
+            _cells(fields, {**r, "mmacs": _millions(r.get("macs"))}),
             r.get("id"),
-            {"op": str(r.get("op") or ""), "form": _form(r), "name": str(r.get("name") or "").lower()},
+            {
+                "op": str(r.get("op") or ""),
+                "form": _form(r),
+                "name": _searched(r),
+            },
         )
         for r in sorted(rows, key=_rank)
     ]
     return _grid("layers", "Error of each layer, the worst first", fields, found, (4, "ascending"))
+
+
+def _searched(r: Json) -> str:
+    """What a name is looked for in."""
+    return " ".join(str(r.get(k) or "") for k in ("node", "name")).strip().lower()
+
+
+def _millions(x: Any) -> float | None:
+    found = number_of(x)
+    return None if found is None else found / 1e6
 
 
 def _form(r: Json) -> str:
@@ -148,10 +162,10 @@ def _rank(r: Json) -> tuple[bool, float]:
 def profile(rows: Sequence[Json]) -> Grid:
     """Layers that lose most time first, those on one side last."""
     fields = (
-        _words("Layer", "layer"), _words("Float operator", "op_float"), _figure("Float µs", "us_float"),
+        _words("Layer", "layer"), _words("Float operator", "op_float"), _figure("Float μs", "us_float"),
         _words("Integer operator", "op_int"), _words("Types", "types", "what the integer operator is fed"),
-        _figure("Int. µs", "us_int"), _fixed("Ratio", "ratio", 2, "integer ÷ float: below 1 is faster"),
-        _figure("Lost µs", "lost", "integer − float: below 0 is time won"),
+        _figure("Int. μs", "us_int"), _fixed("Ratio", "ratio", 2, "integer ÷ float: below 1 is faster"),
+        _figure("Lost μs", "lost", "integer − float: below 0 is time won"),
     )  # fmt: skip
     found = [Row(_cells(fields, r)) for r in rows]
     return _grid("profile", "Time of each layer, most time lost first", fields, found, (7, "descending"))
@@ -160,13 +174,15 @@ def profile(rows: Sequence[Json]) -> Grid:
 def operators(of: Json) -> Grid:
     """Time by operator, slowest first, on both sides."""
     sides = (("float", part(of, "float_operators")), ("integer", part(of, "int_operators")))
-    rows = [
-        {"side": side, "op": op, "count": x[0], "us": x[1], "share": x[1] / (sum(y[1] for y in ops.values()) or 1)}
-        for side, ops in sides
-        for op, x in ops.items()
-    ]
+    rows = []
+    for side, ops in sides:
+        whole = sum(number_of(us) or 0.0 for _, us in ops.values())
+        for op, (count, us) in ops.items():
+            told = number_of(us)
+            share = None if told is None else told / (whole or 1.0)
+            rows.append({"side": side, "op": op, "count": count, "us": us, "share": share})
     fields = (
-        _words("Network", "side"), _words("Operator", "op"), _fixed("Count", "count", 0), _figure("µs", "us"),
+        _words("Network", "side"), _words("Operator", "op"), _fixed("Count", "count", 0), _figure("μs", "us"),
         _share("Share", "share", 1, "of that network's time"),
     )  # fmt: skip
     return _grid("operators", "Time by operator", fields, [Row(_cells(fields, r)) for r in rows])
@@ -187,7 +203,7 @@ def sizes(rows: Sequence[Json]) -> Grid:
     """Forms of the network, float first."""
     fields = (
         _words("Form", "form"),
-        (Column("File"), lambda r: Cell(NONE if r.get("file") is None else size(r["file"]), key(r.get("file")))),
+        (Column("File"), lambda r: Cell(_bytes(r.get("file")), key(r.get("file")))),
         _fixed("Times smaller", "compression", 2), _fixed("Load s", "load_s", 2, "seconds to load it"),
         _fixed("Load MiB", "load_mib", 0, "highest memory while loading"),
         _fixed("Peak MiB", "peak_mib", 0, "highest memory with running it"),
@@ -197,12 +213,18 @@ def sizes(rows: Sequence[Json]) -> Grid:
     return _grid("sizes", "What each form takes and gives", fields, [Row(_cells(fields, r)) for r in rows])
 
 
+def _bytes(x: Any) -> str:
+    found = number_of(x)
+    return size(int(found)) if found is not None and math.isfinite(found) else fixed(x, 0)
+
+
 def sweep(index: int, rows: Sequence[Json]) -> Grid:
     """One grid of simulations."""
     fields: tuple[Field, ...] = (
         _fixed("Bits", "bits", 0), _words("Scales per", "quant_type"), _words("Ranges", "ranges"),
         (Column("BatchNorm", words=True), lambda r: Cell("merged" if r.get("merge_bn") else "beside")),
         _share("Top-1", "top1", 2), _share("Lost", "drop", 2, "of top-1, against float"),
-        _share("Agrees", "agreement", 2, "same answer as float"), _fixed("Fixed", "fixed", 0), _fixed("Broken", "broken", 0),
+        _share("Agrees", "agreement", 2, "same answer as float"),
+        _fixed("Fixed", "fixed", 0), _fixed("Broken", "broken", 0),
     )  # fmt: skip
     return _grid(f"sweep-{index}", "Each simulation of the sweep", fields, [Row(_cells(fields, r)) for r in rows])

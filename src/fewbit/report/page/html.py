@@ -15,13 +15,16 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewbit.core.tables import plain
 from fewbit.report.page.view import View, view
 
-HERE = Path(__file__).parent
-VENDOR = HERE.parent / "vendor"
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+ASSETS = Path(__file__).parent / "assets"
+VENDOR = Path(__file__).parents[1] / "vendor"
 
 STYLES = ("page.css", "parts.css", "print.css")
 FIRST = ("js/first.js",)
@@ -47,21 +50,21 @@ def page(facts: Mapping[str, Any]) -> str:
     Args:
         facts: as `Facts.to_json()` gives them; what is missing or None is said to be missing.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     data = plain(facts)
     scripts = _scripts()
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     found: View = view(data)
-    return environment.get_template("page.html.j2").render(
-        view=found,
-        policy=policy(*scripts.values()),
-        style=Markup("\n".join(_own(name) for name in STYLES)),
-        data=Markup(json_in_page(_light(data))),
-        scripts={name: Markup(text) for name, text in scripts.items()},
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            view=found,
+            policy=policy(*scripts.values()),
+            style=Markup("\n".join(_own(name) for name in STYLES)),
+            data=Markup(json_in_page(_light(data))),
+            scripts={name: Markup(text) for name, text in scripts.items()},
+        )
     )
 
 
@@ -87,6 +90,19 @@ def vendored(name: str) -> str:
 
 
 @cache
+def _templates() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
 def _scripts() -> dict[str, str]:
     own = "\n".join(_own(name) for name in SCRIPTS)
     found = {
@@ -100,7 +116,7 @@ def _scripts() -> dict[str, str]:
 
 @cache
 def _own(name: str) -> str:
-    return (HERE / name).read_text("utf-8")
+    return (ASSETS / name).read_text("utf-8")
 
 
 def _light(x: Any) -> Any:

@@ -203,7 +203,7 @@ def _size(s: Json) -> Tile | None:
     smaller = _smaller(s)
     most = max(before or 0, after or 0) or 1
     return Tile(
-        "Size", size(after) if after is not None else "–",
+        "Weights", size(after) if after is not None else "–",
         f"{fixed(smaller, 2)}× smaller than float" if smaller and smaller >= 1 else "not smaller than float",
         bars=tuple(
             Bar(name, x / most, size(x), kind)
@@ -277,7 +277,8 @@ def _layers(s: Json) -> Tile | None:
     if not total or integer is None:
         return None
     return Tile(
-        "Layers in integers", f"{integer} of {total}", f"{total - integer} stay float" if total > integer else "none stays float",
+        "Layers in integers", f"{integer} of {total}",
+        f"{total - integer} stay float" if total > integer else "none stays float",
         bars=(Bar("integer", integer / total, share(integer / total, 1), "int"),),
     )  # fmt: skip
 
@@ -308,6 +309,6 @@ def _profiled(p: Json) -> str:
     before, after = number_of(p.get("us_float")), number_of(p.get("us_quantized"))
     if before is None or after is None:
         return ""
-    return f"All operators together: float {figure(before)} µs, quantized {figure(after)} µs" + (
+    return f"All operators together: float {figure(before)} μs, quantized {figure(after)} μs" + (
         f" ({fixed(after / before, 2)}×)." if before else "."
     )

@@ -48,7 +48,7 @@ function short(name, width) {
   return `${name.slice(0, width - 1 - back)}…${name.slice(name.length - back)}`;
 }
 
-const nameOf = (layer) => layer.name || "(no name)";
+const nameOf = (layer) => layer.node || layer.name || "(no name)";
 
 // worst first: nan before all, unknown last
 function rank(x) {

@@ -23,12 +23,23 @@ function addFigure(name, spec) {
   frame.querySelector("figcaption").append(tools(name, spec, place, () => figure.again()));
   const numbers = spec.table ? numbersOf(frame, spec, title) : null;
 
+  // numbers that no axis can show must not keep other pictures from being drawn
+  function attempt(width) {
+    state.broken = null;
+    try {
+      return spec.draw(width);
+    } catch (error) {
+      state.broken = `This cannot be drawn (${error.message}); the tables have the numbers.`;
+      return null;
+    }
+  }
+
   function draw() {
     const width = Math.max(260, Math.floor(place.clientWidth));
-    const made = spec.draw(width);
+    const made = attempt(width);
     state.drawn = width;
     state.dirty = false;
-    place.replaceChildren(made ?? element("p", { class: "empty" }, spec.none ?? "Nothing to draw."));
+    place.replaceChildren(made ?? element("p", { class: "empty" }, state.broken ?? spec.none ?? "Nothing to draw."));
     place.style.minHeight = "";
     if (made) {
       if (!made.getAttribute("role")) made.setAttribute("role", "img");

@@ -6,7 +6,7 @@ function choose(id, { scroll = false, address = true } = {}) {
   chosen = layer;
   $("chosen").hidden = false;
   $("chosen-h").textContent = nameOf(layer);
-  $("chosen-eyebrow").textContent = [`Layer ${layer.id}`, layer.op, layer.node && layer.node !== layer.name ? `made by ${layer.node}` : ""].filter(Boolean).join(" · ");
+  $("chosen-eyebrow").textContent = [`Layer ${layer.id}`, layer.op, layer.name && layer.node !== layer.name ? `makes ${layer.name}` : ""].filter(Boolean).join(" · ");
   const verdict = $("chosen-verdict");
   const form = layer.integer === null || layer.integer === undefined ? "" : layer.integer ? "integer" : "float";
   verdict.className = `layer-verdict ${form}`;
@@ -40,10 +40,10 @@ function describe(layer) {
     ["Scale", figureOf(layer.scale)],
     ["Zero point", layer.zero_point ?? NONE],
     ["Range", range ? `${figureOf(range[0])} to ${figureOf(range[1])}` : NONE],
-    ["Range found by", layer.range_reason || NONE],
+    ["Range by", layer.range_reason || NONE],
     ["Weights", w ? `${w.format}, per ${w.granularity}` : NONE],
     ["MACs", big(layer.macs)],
-    ["Time, float → quantized", `${figureOf(layer.us_float)} → ${figureOf(layer.us_quantized)} µs`],
+    ["Time, float → quantized", `${figureOf(layer.us_float)} → ${figureOf(layer.us_quantized)} μs`],
   ];
   return found.map(([name, value, hint]) => [name, String(value), hint]);
 }

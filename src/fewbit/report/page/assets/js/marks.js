@@ -36,12 +36,18 @@ function keyPlaces(items, width) {
 
 const keyHeight = (items, width) => 10 + KEY_LINE * (1 + Math.max(0, ...keyPlaces(items, width).map((p) => p.line)));
 
+// A mark that is drawn once, not in every panel of a picture.
+function once(draw) {
+  let done = false;
+  return () => (done ? null : ((done = true), draw()));
+}
+
 // What colours and lines mean, inside of the picture: items are { label, fill } or { label, stroke, dash, symbol }.
 function keyMark(items, left, width) {
-  return () =>
+  return once(() =>
     shape("g", { transform: `translate(${left},4)` }, ...keyPlaces(items, width).map((p) => {
       const at = { transform: `translate(${p.x},${p.line * KEY_LINE})` };
-      const text = shape("text", { x: 22, y: 10, fill: "currentColor" });
+      const text = shape("text", { x: 22, y: 10, fill: "currentColor", "text-anchor": "start" });
       text.textContent = p.label;
       const swatch = p.fill
         ? [shape("rect", { y: 1, width: 16, height: 10, fill: p.fill, "fill-opacity": p.opacity ?? 1, stroke: p.stroke ?? "none" })]
@@ -51,19 +57,34 @@ function keyMark(items, left, width) {
         swatch.push(shape("path", { d: d3.symbol(p.symbol, 38)(), transform: "translate(8,6)", fill: p.hollow ? "var(--page)" : p.stroke, stroke: p.stroke, "stroke-width": 1.5 }));
       }
       return shape("g", at, ...swatch, text);
-    }));
+    })));
 }
 
+// The title of the y axis, below the key: Plot itself would write it over the key.
+function titleMark(label, top) {
+  return once(() => {
+    const text = shape("text", { x: 6, y: top + 12, fill: "currentColor", "text-anchor": "start" });
+    text.textContent = label;
+    return text;
+  });
+}
+
+const LABEL_LINE = 18;
 const STYLE = { fontSize: "12px", fontFamily: "inherit", background: "transparent" };
 
-// One look: sizes, grid lines, a key on top.
-function plot({ width, key = [], marks, marginTop = 8, marginLeft = 48, marginRight = 16, ...options }) {
+// One look: sizes, grid lines, a key on top, the title of the y axis below it.
+function plot({ width, key = [], marks, marginTop = 8, marginLeft = 48, marginRight = 16, y = {}, ...options }) {
   const room = width - marginLeft - marginRight;
-  return Plot.plot({
+  const top = key.length ? keyHeight(key, room) : 0;
+  const svg = Plot.plot({
     width, marginLeft, marginRight, style: STYLE, ...options,
-    marginTop: marginTop + (key.length ? keyHeight(key, room) : 0),
-    marks: [...marks, key.length ? keyMark(key, marginLeft, room) : null],
+    y: { ...y, label: null },
+    marginTop: marginTop + top + (y.label ? LABEL_LINE : 0),
+    marks: [...marks, y.label ? titleMark(y.label, top) : null, key.length ? keyMark(key, marginLeft, room) : null],
   });
+  // the picture has a label of its own; Plot names each group of marks, which such groups may not have
+  for (const group of svg.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");
+  return svg;
 }
 
 const gridX = (options = {}) => Plot.gridX({ stroke: "var(--grid)", strokeOpacity: 1, ...options });

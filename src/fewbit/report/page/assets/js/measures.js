@@ -29,13 +29,13 @@ addFigure("operators", {
     const key = [{ label: "float", fill: asFloat.fill, stroke: "var(--float)" }, { label: "the same layers, quantized", fill: "var(--int)" }];
     return plot({
       width, marginLeft, marginRight: 70, key, height: this.height() + keyHeight(key, width - marginLeft - 70), marginBottom: 40,
-      x: { label: "µs", domain: [0, d3.max(rows, (r) => r.us) || 1] },
+      x: { label: "μs", domain: [0, d3.max(rows, (r) => r.us) || 1] },
       fy: { label: null, domain: groups.map((g) => g.operator), tickFormat: (name) => short(name, letters), padding: 0.22, axis: "left" },
       y: { axis: null, domain: ["float", "quantized"], padding: 0.12 },
       marks: [
         asFloat.mark, gridX(),
         Plot.barX(rows, { x: "us", y: "side", fy: "operator", fill: (r) => (r.side === "float" ? asFloat.fill : "var(--int)"), stroke: (r) => (r.side === "float" ? "var(--float)" : "none") }),
-        Plot.text(rows, { x: "us", y: "side", fy: "operator", text: (r) => figureOf(r.us), textAnchor: "start", dx: 6, fill: "currentColor" }),
+        Plot.text(rows, { x: "us", y: "side", fy: "operator", text: (r) => (r.us ? figureOf(r.us) : NONE), textAnchor: "start", dx: 6, fill: "currentColor" }),
         Plot.ruleX([0], { stroke: "currentColor" }),
       ],
     });
@@ -60,7 +60,7 @@ addFigure("lost", {
     const room = ((high - low) || 1) * (width < 560 ? 0.3 : 0.12);
     return plot({
       width, marginLeft, key, height: this.height() + keyHeight(key, width - marginLeft - 16), marginBottom: 40,
-      x: { label: "µs, quantized − float", domain: [low < 0 ? low - room : 0, high > 0 ? high + room : 0] },
+      x: { label: "μs, quantized − float", domain: [low < 0 ? low - room : 0, high > 0 ? high + room : 0] },
       y: { label: null, domain: rows.map((r) => r.i), tickFormat: (i) => short(rows[i].layer || "(no name)", letters), tickSize: 0, padding: 0.25 },
       marks: [
         slow.mark, gridX(),
