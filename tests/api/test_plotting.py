@@ -108,8 +108,64 @@ def test_networks_that_do_not_go_together(net: Model, integer: Quantized) -> Non
         fb.plot(integer, stage="fused")
     with pytest.raises(UsageError, match="settings say how to quantize"):
         fb.plot(net, integer, bit_num=4)
+    strange = Plan({}, {"other": integer.plan.nodes["conv1"]})
+    for given in ((net,), (net, integer)):
+        with pytest.raises(PlanError, match="tells of layer 'other', which the float network does not have"):
+            fb.plot(*given, plan=strange)
     with pytest.raises(PlanError, match="belongs to another one"):
-        fb.plot(net, plan=Plan({}, {"other": integer.plan.nodes["conv1"]}))
+        fb.plot(integer, plan=strange)
+
+
+def test_a_plan_beside_the_file_that_is_of_another_network_is_refused(
+    net: Model, integer: Quantized, tmp_path: Path
+) -> None:
+    integer.save(tmp_path / "int8.onnx")
+    beside = tmp_path / "int8.plan.json"
+    beside.write_text(beside.read_text("utf-8").replace("conv1", "conv9"), "utf-8")
+    with pytest.raises(PlanError, match=r"tells of layer 'conv9'.*do not belong together"):
+        fb.plot(net, tmp_path / "int8.onnx")
+
+
+def box_of(drawn: fb.report.drawing.drawing.Drawing, name: str) -> fb.report.drawing.data.Box:  # type: ignore[name-defined]
+    return next(b for s in drawn.data.stages if s.name == "quantized" for b in s.boxes if b.name == name)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8, 12, 16])
+def test_a_value_has_one_format_where_it_is_made_and_where_it_is_read(net: Model, bits: int) -> None:
+    whole = fb.quantize(net, feeds_for(net, batch=4), quantize_mode="full", bit_num=bits, verify=False, effort="fast")
+    drawn = fb.plot(net, whole)
+    assert drawn.data.notes == ()
+    boxes = [b for s in drawn.data.stages if s.name == "quantized" for b in s.boxes if b.kind == "layer"]
+    gives = {row[0]: row[2:] for b in boxes for row in b.facts.get("Gives", ())}
+    reads = {(row[0], row[2:]) for b in boxes for row in b.facts.get("Reads", ()) if row[0] in gives}
+    both = [(name, told, gives[name]) for name, told in reads]
+    assert both and all(told == given for _, told, given in both), both
+    assert any(told[0] in (f"u{bits}", f"s{bits}") for _, told, _ in both)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_formats_come_from_the_file_and_a_plan_of_another_run_is_left_out(
+    net: Model, integer: Quantized, swapped: bool
+) -> None:
+    few = fb.quantize(net, feeds_for(net, batch=4), quantize_mode="full", bit_num=4, verify=False, effort="fast")
+    file, other, bits = (few, integer, 4) if swapped else (integer, few, 8)
+    drawn = fb.plot(net, file, plan=other.plan)
+    box = box_of(drawn, "conv1")
+    assert box.types in (f"u{bits}×s{bits}", f"s{bits}") and box.weight is not None
+    assert box.weight[1] == f"s{bits} per channel"
+    assert len(drawn.data.notes) == 1 and "is left out" in drawn.data.notes[0]
+    assert "of another run" in drawn.data.stages[-1].title and box.reason == ""
+    assert "is left out" in drawn.dot()
+    own = fb.plot(net, file)
+    assert own.data.notes == () and box_of(own, "conv1").types == box.types and box_of(own, "conv1").reason
+
+
+def test_layers_that_the_plan_has_otherwise_are_drawn_as_the_file_has_them(net: Model, integer: Quantized) -> None:
+    words = {"quantize_mode": "full", "exclude_layers": ["conv2"], "effort": "fast"}
+    less = fb.quantize(net, feeds_for(net, batch=4), verify=False, **words)
+    drawn = fb.plot(net, less, plan=integer.plan)
+    assert box_of(drawn, "conv2").verdict == "float" and "'conv2'" in drawn.data.notes[0]
+    assert box_of(fb.plot(net, less), "conv2").verdict == "float"
 
 
 def test_a_network_of_another_tool(tmp_path: Path) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import fewbit as fb
 from fewbit import api
+from fewbit.core.runner import Executed
 from fewbit.data.demo import DEMO_MODEL, demo_calibration, demo_test
 from fewbit.errors import ConfigError, DataError, EmptyData, PlanError, UnknownName, UsageError
 from fewbit.graph.model import Model
+from fewbit.graph.qoperator import to_qoperator
+from fewbit.report.engine_names import executed_layers
 from fewbit.report.full.histograms import SAMPLES
 from fewbit.report.full.report import FullReport
-from tests.models import conv_relu, feeds_for, load, residual
+from tests.models import conv_relu, feeds_for, info, load, node, proto, residual, weight
 from tests.quantization.test_smooth import normal as batches_of
 from tests.quantization.test_smooth import transformer
 
@@ -162,3 +168,104 @@ def test_arrays_are_fed_as_they_are_whatever_a_network_remembers_of_images(tmp_p
     assert fb.compare(model, made, x).batches == 4 and fb.make_report(model, made, x).setting.samples == 4
     with pytest.raises(ConfigError, match="normalize_mean is for images"):
         fb.compare(model, made, x, normalize_mean=(1.0, 2.0, 3.0))
+
+
+# -- what really runs -------------------------------------------------------------------------------------------------
+
+
+def renamed(path: Path, out: Path, names: Callable[[int, str], str]) -> Path:
+    """The same network with other names of nodes, and no plan beside it."""
+    model = onnx.load(path)
+    for i, each in enumerate(model.graph.node):
+        each.name = names(i, each.name)
+    onnx.save(model, out)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["others", "none", "swapped"])
+def test_layers_are_known_by_their_values(
+    demo: Model, whole: Path, images: Images, tmp_path: Path, kind: str, made: FullReport
+) -> None:
+    carriers = ["/layer1/conv1/conv/Conv", "/layer2/conv1/conv/Conv", "/stem/conv/Conv", "/fc/Gemm"]
+    swap = dict(zip(carriers, reversed(carriers), strict=True))
+    names = {"others": lambda i, n: f"zz{i}", "none": lambda i, n: "", "swapped": lambda i, n: swap.get(n, n)}[kind]
+    found = fb.make_report(demo, renamed(whole, tmp_path / "q.onnx", names), images, batch_size=32, limit=1)
+    assert found.macs is not None and made.macs is not None and found.macs["share"] == made.macs["share"]
+    ours, theirs = ({x.node: x.integer for x in r.layers} for r in (found, made))
+    assert {k: ours[k] for k in carriers} == {k: theirs[k] for k in carriers}
+    times = {x.node: x.us_quantized for x in found.layers}
+    assert all(times[k] for k in carriers)
+
+
+def test_a_slower_network_is_never_called_fine(made: FullReport) -> None:
+    latency = replace(made.verdict.latency, ratio=2.4, ratio_low=2.2, ratio_high=2.6)  # type: ignore[type-var]
+    unknown = replace(made.verdict, latency=latency, layers=0, integer=(), kept=())
+    assert any("SLOWER THAN FLOAT" in p for p in unknown.problems())
+
+
+def test_weights_alone_are_computed_in_float(demo: Model, images: Images) -> None:
+    made = fb.quantize(demo, quant_type="weight", bit_num=4, verify=False)
+    found = fb.make_report(demo, made, images, batch_size=32, limit=1)
+    assert found.macs is not None and found.macs["share"] == 0
+    assert not any(x.integer for x in found.layers) and found.to_json()["summary"]["layers"]["integer"] == 0
+    stored = [x for x in found.layers if x.weights is not None]
+    assert stored and all(x.verdict == "weights stored in few bits, computed in float" for x in stored)
+    assert not found.verdict.warnings
+
+
+def test_what_is_not_counted_is_said() -> None:
+    nodes = [
+        node("LSTM", "x w r", "h", "lstm", hidden_size=4),
+        node("Squeeze", "h one", "s", "squeeze"),
+        node("MatMul", "s m", "y", "dense"),
+    ]
+    consts = {"w": weight(1, 16, 3), "r": weight(1, 16, 4), "m": weight(4, 4), "one": np.array([1], np.int64)}
+    model = load(proto(nodes, [info("x", [5, 2, 3])], [info("y", [5, 2, 4])], consts))
+    made = fb.quantize(model, {"x": weight(5, 2, 3)}, quantize_mode="full", verify=False)
+    found = fb.make_report(model, made, {"x": weight(5, 2, 3)})
+    assert found.macs is not None and found.macs["uncounted"] == "1 LSTM" and "not counted: 1 LSTM" in found.html()
+
+
+def test_agreement_is_shown_without_labels(demo: Model, whole: Path, images: Images) -> None:
+    found = fb.make_report(demo, whole, {"image": images["image"]}, batch_size=32)
+    assert found.accuracy is not None and found.accuracy["quantized"] == {}
+    text = found.html()
+    assert "Agreement" in text and "accuracy on labels" in text  # the latter among what was not measured
+
+
+def test_what_was_counted_on_part_of_the_data_is_said(made: FullReport) -> None:
+    assert any("first 32 of 96 samples" in n for n in made.notes)
+
+
+def test_layers_that_cannot_be_compared_are_said(demo: Model, images: Images) -> None:
+    made = fb.quantize(demo, demo_calibration(), verify=False, effort="fast", batch_size=32)
+    found = fb.make_report(demo, to_qoperator(made).model, images, batch_size=32, limit=1)
+    assert any("layers could not be compared" in n for n in found.notes)
+
+
+def test_a_clip_of_integers_makes_no_integer_layer() -> None:
+    model = load(proto([node("Softmax", "x", "y", "p")], [info("x", [1, 4])], [info("y", [1, 4])]))
+    operators = [Executed("p", "Softmax", "f32", False), Executed("p_clip", "Clip", "u8 u8 u8", True)]
+    assert executed_layers(model, operators, {"p": "p", "p_clip": "p"}) == {"p": False}
+    assert executed_layers(model, [Executed("p", "QLinearSoftmax", "u8", True)], {"p": "p"}) == {"p": True}
+
+
+def test_numbers_out_of_range_are_refused(demo: Model, whole: Path, images: Images) -> None:
+    for word in ("limit", "threads"):
+        with pytest.raises(UsageError, match=f"{word} is 0"):
+            fb.make_report(demo, whole, images, **{word: 0})
+    with pytest.raises(UsageError, match="num_skipped_batches is -1"):
+        fb.make_report(demo, whole, images, num_skipped_batches=-1)
+    with pytest.raises(UnknownName, match="'sense'"):
+        fb.make_report(demo, whole, images, include="sense")
+
+
+def test_a_plan_of_another_run_is_not_believed(demo: Model, whole: Path, images: Images, tmp_path: Path) -> None:
+    other = fb.quantize(demo, demo_calibration(), verify=False, effort="fast", bit_num=4, batch_size=32)
+    file = tmp_path / "q.onnx"
+    file.write_bytes(whole.read_bytes())
+    other.plan.save(tmp_path / "q.plan.json")
+    found = fb.make_report(demo, file, images, batch_size=32, limit=1)
+    layer = next(x for x in found.layers if x.node == "/layer1/conv1/conv/Conv")
+    assert layer.integer and "no plan" in layer.verdict and layer.weights is not None and layer.weights.bits == 8
+    assert any("plan" in n for n in found.notes)

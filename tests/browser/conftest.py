@@ -11,9 +11,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OWN = ("data:", "blob:", "about:")
@@ -42,49 +43,82 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
+class Window:
+    """A page and what it says. To open one costs four times what loading a file does, so they are used again."""
+
+    def __init__(self, browser: Browser, width: int, height: int, scheme: str, script: bool, reduced: bool) -> None:
+        self.media: dict[str, Any] = {
+            "color_scheme": scheme, "reduced_motion": "reduce" if reduced else "no-preference"
+        }  # fmt: skip
+        self.size: Any = {"width": width, "height": height}
+        self.context = browser.new_context(
+            viewport=self.size, java_script_enabled=script, accept_downloads=True, locale="en-GB", **self.media
+        )
+        self.script, self.address, self.said = script, "", list[str]()
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.said.append(f"page error: {error}"))
+        self.page.on("request", self._on_request)
+
+    def open(self, file: Path, hash: str) -> Page:
+        self.address = file.resolve().as_uri()
+        self.page.goto(self.address + hash)
+        return self.page
+
+    def empty(self) -> list[str]:
+        """Make it as it was when it was new; what it said meanwhile."""
+        self.page.emulate_media(media="null", **self.media)
+        self.page.set_viewport_size(self.size)
+        self.context.clear_permissions()
+        if self.script:
+            self.page.evaluate("localStorage.clear()")
+        self.page.goto("about:blank")
+        said, self.said = self.said, []
+        return said
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.said.append(f"console {message.type}: {message.text}")
+
+    def _on_request(self, request: Request) -> None:
+        if request.url.split("#")[0] != self.address and not request.url.startswith(OWN):
+            self.said.append(f"request: {request.url}")
+
+
+@pytest.fixture(scope="module")
+def windows(browser: Browser) -> Callable[..., Window]:
+    """Give a window of these settings that is not in use."""
+    known: dict[tuple[Any, ...], list[Window]] = {}
+
+    def give(used: list[Window], *settings: Any) -> Window:
+        free = [w for w in known.setdefault(settings, []) if w not in used]
+        if not free:
+            free = [Window(browser, *settings)]
+            known[settings] += free
+        return free[0]
+
+    return give
+
+
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
+def visit(windows: Callable[..., Window]) -> Iterator[Visit]:
     """`visit(file, hash="", width=1280, height=900, scheme="light", script=True, reduced=True)` → the opened page.
 
     Fails at the end of the test if a page wrote an error or a warning to its console, raised, or asked for anything
     but its own file.
     """
-    said: list[str] = []
-    contexts = []
+    used: list[Window] = []
 
     def open_page(
         file: Path, hash: str = "", *, width: int = 1280, height: int = 900, scheme: str = "light",
         script: bool = True, reduced: bool = True,
     ) -> Page:  # fmt: skip
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=script,
-            reduced_motion="reduce" if reduced else "no-preference", accept_downloads=True, locale="en-GB",
-        )  # fmt: skip
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        address = file.resolve().as_uri()
-
-        def on_console(message: ConsoleMessage) -> None:
-            if message.type in ("error", "warning"):
-                said.append(f"console {message.type}: {message.text}")
-
-        def on_error(error: Error) -> None:
-            said.append(f"page error: {error}")
-
-        def on_request(request: Request) -> None:
-            if request.url.split("#")[0] != address and not request.url.startswith(OWN):
-                said.append(f"request: {request.url}")
-
-        page.on("console", on_console)
-        page.on("pageerror", on_error)
-        page.on("request", on_request)
-        page.goto(address + hash)
-        return page
+        used.append(windows(used, width, height, scheme, script, reduced))
+        return used[-1].open(file, hash)
 
     yield open_page
-    for context in contexts:
-        context.close()
+    said = [line for window in used for line in window.empty()]
     assert not said, "\n".join(said)
 
 

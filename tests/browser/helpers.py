@@ -23,3 +23,30 @@ def overflow(page: Page) -> int:
     """By how many pixels the page is wider than the window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width
+
+
+CROWDED = """() => {
+    const found = [];
+    for (const svg of document.querySelectorAll(".plot svg")) {
+        const all = [...svg.querySelectorAll("text")].map(t => [t.textContent.trim(), t.getBoundingClientRect()]);
+        const boxes = all.filter(([text, box]) => text && box.width && box.height);
+        const f = svg.getBoundingClientRect();
+        const title = svg.closest("figure").id;
+        boxes.forEach(([text, a], i) => {
+            if (a.left < f.left - 1 || a.right > f.right + 1 || a.top < f.top - 1 || a.bottom > f.bottom + 1)
+                found.push(`${title}: ${text} is cut off`);
+            for (const [other, b] of boxes.slice(i + 1)) {
+                const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                if (wide > 2 && high > 4) found.push(`${title}: ${text} lies on ${other}`);
+            }
+        });
+    }
+    return found;
+}"""
+
+
+def crowded(page: Page) -> list[str]:
+    """Texts in the charts of a page that lie on each other or leave their picture."""
+    found: list[str] = page.evaluate(CROWDED)
+    return found

@@ -18,7 +18,7 @@ import fewbit as fb
 from fewbit.data.demo import DEMO_MODEL, demo_calibration, demo_test
 from fewbit.report.page.html import page as html_of
 from tests.browser.conftest import Visit
-from tests.browser.helpers import barriers, overflow
+from tests.browser.helpers import barriers, crowded, overflow
 from tests.browser.resnet import SIDE, resnet50
 from tests.models import load
 from tests.report.page import facts
@@ -415,6 +415,12 @@ def test_a_phone_shows_all_of_it(which: str, visit: Visit, request: pytest.Fixtu
     page.locator("#layers-table tbody a").nth(1).click()
     expect(page.locator("#chosen")).to_be_in_viewport()
     assert overflow(page) == 0
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_texts_in_pictures_have_their_place(width: int, visit: Visit, bad: Path) -> None:
+    found = crowded(drawn(ready(visit(bad, "#layer-0", width=width))))
+    assert [line for line in found if "xxx" not in line] == []  # a name of wide letters reaches into the margin
 
 
 def test_it_can_be_read_without_scripts(visit: Visit, demo: Path) -> None:

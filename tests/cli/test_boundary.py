@@ -174,6 +174,23 @@ def test_a_full_disk_under_stdout_is_said(words: list[str]) -> None:
     )
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("words", ["", "targets", "targets --json", "--version", "--help", "completion bash"])
+def test_a_closed_stdout_is_said(words: str) -> None:
+    done = subprocess.run(f"{sys.executable} -m fewbit {words} >&-", shell=True, capture_output=True, text=True)
+    said = "error: cannot write to stdout: it is closed; see where it is sent to\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_who_has_nothing_to_say_needs_no_streams(net: Path, data: Path, tmp_path: Path) -> None:
+    words = f"quantize {net} -o {tmp_path / 'q.onnx'} --data {data} --quiet --no-verify"
+    closed = f"{sys.executable} -m fewbit {words} <&- >&- 2>&-"
+    assert subprocess.run(closed, shell=True).returncode == 0 and (tmp_path / "q.onnx").stat().st_size
+    wrong = subprocess.run(f"{sys.executable} -m fewbit targets nosuch 2>&-", shell=True, capture_output=True)
+    assert (wrong.returncode, wrong.stdout) == (2, b"")
+
+
 def test_other_files_are_not_taken_for_stdout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, OSError(28, "No space left on device"))
     done = cli("x")

@@ -72,3 +72,24 @@ def test_sizes_that_the_network_leaves_free_are_said(cli: Cli, net: Path, data: 
     words = ["--target", "onnxruntime", "-o", tmp_path / "out", "--data", data, "--quiet"]
     refused = cli("deploy", net, *words, "--input-shapes", "picture:0,3,6,6")
     assert refused.code and "unknown input 'picture'" in refused.err
+
+
+@pytest.mark.parametrize("way", ["deployed", "deployed data", "overwrite"])
+def test_what_is_read_does_not_go_with_the_folder(
+    cli: Cli, quantized: Path, data: Path, tmp_path: Path, way: str
+) -> None:
+    out, more = tmp_path / "out", []
+    assert cli("deploy", quantized, "--target", "onnxruntime", "-o", out, "--data", data).code == 0
+    model, samples = out / "model.onnx", data
+    if way == "deployed data":
+        model, samples = quantized, out / "inputs/0/x.npy"
+        assert samples.is_file()
+    elif way == "overwrite":
+        model.unlink()
+        model.write_bytes(quantized.read_bytes())
+        (out / "mine").write_text("mine")
+        more = ["--overwrite"]
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    done = cli("deploy", model, "--target", "onnxruntime", "-o", out, "--data", samples, *more)
+    assert done.code == 2 and "is written anew, and" in done.err and "give another folder" in done.err
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before

@@ -123,3 +123,29 @@ def test_in_python_a_network_does_not_overwrite_the_one_it_came_from(place: Path
         with pytest.raises(OutputError, match=r"it is the float network that this one was made from; give it another"):
             made.save(place / name)
     assert snapshot(place) == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "file"), [("compare", "layers.csv"), ("compare", "summary.json"), ("verify", "engines.json")]
+)
+def test_folders_of_tables_lose_nothing_that_is_read(cli: Cli, place: Path, verb: str, file: str) -> None:
+    net, data = place / "net.onnx", place / "data.npz"
+    assert cli("quantize", net, "-o", place / "q.onnx", "--data", data, "--no-verify").code == 0
+    (place / "out").mkdir()
+    (place / "out" / file).symlink_to(place / "q.plan.json")
+    before = snapshot(place)
+    done = cli(verb, net, place / "q.onnx", "--data", data, "--save", place / "out")
+    assert done.code == 2 and f"{file}, which is written with the output" in done.err and "input itself" in done.err
+    (place / "out" / file).unlink()
+    (place / "out" / file).mkdir()
+    done = cli(verb, net, place / "q.onnx", "--data", data, "--save", place / "out")
+    assert done.code == 1 and "it is a folder" in done.err and snapshot(place).items() <= before.items()
+    (place / "out" / file).rmdir()
+    assert cli(verb, net, place / "q.onnx", "--data", data, "--save", place / "out").code == 0
+
+
+def test_weights_beside_what_is_written_are_looked_at(place: Path, cli: Cli) -> None:
+    onnx.save(classifier(), place / "m.onnx", save_as_external_data=True, location="x.onnx.data", size_threshold=0)
+    before = snapshot(place)
+    done = cli("convert", place / "m.onnx", "-o", place / "x.onnx")
+    assert done.code == 2 and "holds weights of" in done.err and snapshot(place) == before

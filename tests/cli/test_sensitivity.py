@@ -48,6 +48,12 @@ def test_measurements_are_kept(cli: Cli, net: Path, data: Path, tmp_path: Path) 
     assert done.code == 1 and "kept belongs to another network" in done.err
 
 
+def test_the_store_is_not_the_output(cli: Cli, net: Path, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    done = cli("sensitivity", net, "--data", data, "-o", file, "--store", file)
+    assert done.code == 2 and f"the output and the store are both {file}" in done.err and not file.exists()
+
+
 def test_time_runs_out(cli: Cli, net: Path, data: Path) -> None:
     out = cli("sensitivity", net, "--data", data, *FULL, "--time-limit", "1e-9").out
     assert "note: time ran out: alone was measured for 0 of 2 layers" in out

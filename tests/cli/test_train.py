@@ -53,6 +53,7 @@ def test_the_networks_are_listed(cli: Cli) -> None:
             ("resnet8", "-o", "a.onnx", "--save-params", "a.onnx", "--float-only"),
             "--output and --save-params are both a",
         ),
+        (("resnet8", "-o", "a.onnx", "--save-params", "a.plan.json"), "its plan and --save-params are both a.plan"),
         (("resnet7", "-o", "a.onnx"), "unknown network 'resnet7'; did you mean"),
         (("resnet8", "-o", "a.onnx", "--epochs", "0"), "epochs is 0; it must be a whole number of 1 or more"),
         (("resnet8", "-o", "a.onnx", "--progressive-bits", "8,x"), "progressive_bits is '8,x'; it must be numbers"),

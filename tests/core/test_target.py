@@ -1,7 +1,9 @@
 import pytest
 
+import fewbit.engines  # noqa: F401  registers the targets
+from fewbit.core.plan import NodePlan, Plan
 from fewbit.core.spec import QuantSpec
-from fewbit.core.target import CONDITIONS, NodeFacts, OpRule, Target
+from fewbit.core.target import CONDITIONS, INPUT_ROLES, OUTPUT_ROLES, TARGETS, NodeFacts, OpRule, Target
 from fewbit.errors import UnknownName
 
 TARGET = Target(
@@ -116,3 +118,12 @@ def test_conditions(name, yes, no):
 )
 def test_a_thin_convolution_has_few_channels_on_one_side(weight, groups, thin):
     assert conv(weight, groups).thin is thin
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_plans_of_every_target_may_hold_every_role_of_its_rows(name):
+    target = TARGETS[name]
+    for rule in (*target.rules, *target.dynamic, *target.by_row):
+        assert {*rule.inputs} <= {*INPUT_ROLES} and {*rule.outputs} <= {*OUTPUT_ROLES}
+        plan = Plan({}, {"layer": NodePlan(True, "", rule.inputs, rule.outputs)}, name)
+        assert Plan.from_json(plan.to_json()) == plan

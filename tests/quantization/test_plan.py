@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fewbit.engines  # noqa: F401  registers the targets
 from fewbit.config import QuantConfig
 from fewbit.core.plan import Plan
 from fewbit.core.spec import QuantSpec
-from fewbit.core.target import OpRule
+from fewbit.core.target import TARGETS, OpRule
 from fewbit.errors import ModelError
 from fewbit.quantization.plan import make_plan
+from tests import models
 from tests.quantization.nets import TOY, net, residual
 
 
@@ -144,3 +147,13 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     model.nodes[0].replace_input_with(1, model.value("bad"))
     with pytest.raises(ModelError, match="weight 'bad' of layer 'MatMul:y' holds NaN or infinity"):
         plan(model)
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("mode", ["smart", "full"])
+def test_plans_of_every_target_come_back_from_their_files(target: str, mode: str, tmp_path: Path) -> None:
+    for made in (models.conv_relu(), models.residual(), models.depthwise(), models.gemm(), models.concat()):
+        given = models.load(made)
+        found = make_plan(given, QuantConfig(quantize_mode=mode, target=target), TARGETS[target])
+        found.save(tmp_path / "plan.json")
+        assert Plan.load(tmp_path / "plan.json") == found

@@ -17,10 +17,12 @@ from fewbit.core.plan import Plan
 from fewbit.errors import AlreadyQuantized, PlanError, UsageError, one_of
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
+from fewbit.graph.rescale import rescaled
 from fewbit.report.drawing.compose import draw
 from fewbit.report.drawing.data import STAGES
 from fewbit.report.drawing.drawing import Drawing
 from fewbit.report.drawing.wiring import is_quantized
+from fewbit.report.plan_fits import check_belongs
 from fewbit.report.quantized import Quantized, plan_path
 
 ALL = "all"
@@ -83,6 +85,8 @@ def plot(
     if made is None and "quantized" in wanted and fused is not None:
         chosen, _ = settings(config, words)
         known = _load(plan) if plan is not None else make_plan(fused, chosen)
+    if known is not None and fused is not None:
+        check_belongs(known, rescaled(fused, known.rescales))
     _check_plan(known, fused or given, plan is not None)
     data = draw(
         title or _title(made if made is not None and fused is None else given),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fewbit.api.common import Open
 from fewbit.core.metrics import class_like
-from fewbit.core.names import longest
 from fewbit.core.plan import NodePlan, Plan
-from fewbit.core.runner import Runner
 from fewbit.core.tables import listed, number
 from fewbit.data.base import Batch
 from fewbit.errors import DataError, EngineError
@@ -20,7 +19,9 @@ from fewbit.graph.model import Model
 from fewbit.report.benchmark import Timing, benchmark
 from fewbit.report.comparison import Comparison
 from fewbit.report.detections import evaluate_detector, metric_of
+from fewbit.report.engine_names import executed_layers, names_of_layers
 from fewbit.report.evaluate import Evaluation, evaluate
+from fewbit.report.full.histograms import SAMPLES
 from fewbit.report.full.layers import LayerFacts
 from fewbit.report.full.more import measured_ranking
 from fewbit.report.full.report import Ranking
@@ -35,6 +36,9 @@ SECONDS = 0.5
 REPEAT = 5
 """Runs that a profile takes the medians of."""
 
+UNCOUNTED = frozenset({"LSTM", "GRU", "RNN", "Einsum", "If", "Loop", "Scan", "Attention"})
+"""Operators that multiply, or hold others that do, and whose multiplications are not counted."""
+
 ESTIMATED = (
     "estimated from the comparison: the noise that a layer adds to what it reads; measure it with "
     "--include sensitivity, or add the document of fewbit sensitivity --json"
@@ -47,7 +51,7 @@ class Sides:
 
     Args:
         given: float, as it came. fused: what the plan was made for. inner: the same with its rescales.
-        quantized: the other one. plan: what it follows, None if unknown.
+        quantized: the other one. plan: what it follows, None if unknown. remark: why a plan was not believed.
     """
 
     given: Model
@@ -55,6 +59,7 @@ class Sides:
     inner: Model
     quantized: Model
     plan: Plan | None
+    remark: str = ""
 
     @property
     def title(self) -> str:
@@ -98,38 +103,34 @@ def measured_speed(sides: Sides, batch: Batch, open: Open) -> Speed:
     """Time both networks in turns, then operator by operator."""
     runners = {"float": open(sides.given), "quantized": open(sides.quantized)}
     latency = benchmark(runners, {len(batch.names): batch.feeds}, min_time=SECONDS).timing("quantized")
+    names = names_of_layers(sides.fused, sides.quantized, layer_names(sides.fused))
+    executed = executed_layers(sides.fused, runners["quantized"].executed(), names)
     try:
-        profile = profile_pair(open(sides.fused), runners["quantized"], batch.feeds, model=sides.fused, repeat=REPEAT)
+        profile = profile_pair(
+            open(sides.fused), runners["quantized"], batch.feeds, model=sides.fused, int_names=names, repeat=REPEAT
+        )
     except EngineError as e:
-        return Speed(latency, None, executed_layers(runners["quantized"], sides.fused), (f"no times by layer: {e}",))
-    return Speed(latency, profile, executed_layers(runners["quantized"], sides.fused), ())
-
-
-def executed_layers(runner: Runner, model: Model) -> dict[str, bool]:
-    """Layer → whether one of the engine's operators that belong to it computes in integers.
-
-    Args:
-        runner: of the integer network. model: the fused float network, which has the names of the layers.
-    """
-    names, found = layer_names(model), dict[str, bool]()
-    for e in runner.executed():
-        name = longest(e.node, names)
-        if name is not None:
-            found[names[name]] = found.get(names[name], False) or e.integer
-    return found
+        return Speed(latency, None, executed, (f"no times by layer: {e}",))
+    return Speed(latency, profile, executed, ())
 
 
 def integer_macs(sides: Sides, macs: Mapping[str, int], executed: Mapping[str, bool]) -> dict[str, Any] | None:
-    """Multiplications, and how many of them the engine does in integers; None if there are none."""
+    """Multiplications, and how many of them the engine does in integers; None if there are none.
+
+    Returns:
+        total, integer, share; `untold`: those of layers that do not show in what the engine runs, counted as float;
+        `uncounted`: what else multiplies and is not among them, in words.
+    """
     total = sum(macs.values())
     if not total:
         return None
-    planned = sides.plan.nodes if sides.plan is not None else {}
-    held = sum(
-        n for name, n in macs.items()
-        if executed.get(name, name in planned and planned[name].quantized)
-    )  # fmt: skip
-    return {"total": total, "integer": held, "share": held / total}
+    held = sum(n for name, n in macs.items() if executed.get(name))
+    untold = sum(n for name, n in macs.items() if name not in executed)
+    counts = Counter(n.op_type for n in sides.fused.nodes if n.op_type in UNCOUNTED)
+    return {
+        "total": total, "integer": held, "share": held / total, "untold": untold,
+        "uncounted": ", ".join(f"{k} {op}" for op, k in counts.items()),
+    }  # fmt: skip
 
 
 def measured_accuracy(sides: Sides, batches: Any, open: Open) -> tuple[dict[str, Any] | None, list[str]]:
@@ -218,6 +219,19 @@ def estimated(layers: Sequence[LayerFacts]) -> Ranking | None:
         for x in sorted(found, key=lambda x: x.own or 0.0)
     ]  # fmt: skip
     return Ranking("estimated", ESTIMATED, tuple(rows)) if rows else None
+
+
+def remarks(layers: Sequence[LayerFacts], lost: Sequence[str], samples: int) -> list[str]:
+    """What a reader of the layers must know."""
+    found = []
+    if lost:
+        found.append(
+            f"{len(lost)} of {len(lost) + sum(x.op != 'Input' for x in layers)} layers could not be compared: the "
+            f"quantized network shows no floating-point values of theirs: {listed(lost)}"
+        )
+    if samples > SAMPLES:
+        found.append(f"histograms and shares of zeros are of the first {SAMPLES} of {samples} samples, errors of all")
+    return found
 
 
 def two_sizes(sides: Sides, verdict: QuantReport, engine: str) -> Sizes:

@@ -33,21 +33,23 @@ from fewbit.api.reported import (
     measured_speed,
     measured_verdict,
     ranking_of,
+    remarks,
     two_sizes,
 )
 from fewbit.core.plan import Plan
 from fewbit.core.target import TARGETS
 from fewbit.data.base import Batch
 from fewbit.engines import ENGINES, engine_of, engine_version
-from fewbit.errors import EmptyData, PlanError, UsageError, one_of
+from fewbit.errors import EmptyData, UsageError, one_of
 from fewbit.graph.fuse import fuse
 from fewbit.graph.model import Model
 from fewbit.graph.rescale import rescaled
 from fewbit.report.compare import compare
 from fewbit.report.full.histograms import Distributions
 from fewbit.report.full.layers import Seen, layer_facts
-from fewbit.report.full.more import read_more
+from fewbit.report.full.more import More, read_more
 from fewbit.report.full.report import FullReport, Setting
+from fewbit.report.plan_fits import check_belongs, contradictions, remark
 from fewbit.report.quantized import Quantized, plan_path
 from fewbit.report.summary import LEAST_FLOAT, QuantReport
 from fewbit.report.verify import agreement
@@ -105,8 +107,7 @@ def make_report(
         ModelError: the networks do not belong together. DataError: a document in `add` is none.
         PlanError: the plan is damaged, or belongs to another network.
     """
-    for part in include:
-        one_of("part of a report", part, INCLUDABLE)
+    include = _checked(include, num_skipped_batches, limit=limit, threads=threads)
     tell = say or (lambda what, done, of: None)
     more, sides = read_more(add), _sides(model, quantized, plan)
     name = _engine(sides.plan, engine)
@@ -121,12 +122,38 @@ def make_report(
     speed = measured_speed(sides, batches.first, opener(name, threads, timing=True))
     macs = counted_macs(sides.fused, batches.first, open_)
     seen = Seen(comparison, distributions, speed.profile, macs, speed.executed)
-    layers = layer_facts(sides.inner, sides.quantized, sides.plan, seen)
+    layers, lost = layer_facts(sides.inner, sides.quantized, sides.plan, seen)
     tell("counting right answers", 0, 0)
     accuracy, notes = measured_accuracy(sides, batches, opener(name, cores()))
+    notes += [*remarks(layers, lost, batches.samples or 0), *([sides.remark] if sides.remark else [])]
     verdict = measured_verdict(sides, comparison, speed, macs, about)
     if name != BUILT_IN:
         verdict = _distrusted(verdict, sides.given, batches.first, open_)
+    more = _measured(more, include, sides, batches, tell)
+    return FullReport(
+        fewbit=__version__, title=sides.title, setting=_setting(sides, name, threads, command, batches, data),
+        verdict=verdict, bytes=sides.bytes, accuracy=accuracy, macs=integer_macs(sides, macs, speed.executed),
+        notes=tuple(dict.fromkeys([*comparison.notes, *speed.notes, *notes])), outputs=comparison.outputs,
+        layers=layers, profile=speed.profile, sensitivity=more.sensitivity or estimated(layers),
+        sizes=more.sizes or two_sizes(sides, verdict, name), sweeps=more.sweeps,
+    )  # fmt: skip
+
+
+def _checked(include: Sequence[str], skipped: int, **counts: int | None) -> Sequence[str]:
+    """The parts that were asked for; numbers that make no sense are refused."""
+    parts = (include,) if isinstance(include, str) else include
+    for part in parts:
+        one_of("part of a report", part, INCLUDABLE)
+    for word, count in counts.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{word} is {count!r}; it must be 1 or more")
+    if skipped < 0:
+        raise UsageError(f"num_skipped_batches is {skipped}; it must be 0 or more")
+    return parts
+
+
+def _measured(more: More, include: Sequence[str], sides: Sides, batches: Batches, tell: Say) -> More:
+    """What was measured before, and what is measured now because it was asked for."""
     if "sensitivity" in include:
         tell("ranking layers", 0, 0)
         ranked = partial(tell, "ranking layers")
@@ -135,13 +162,7 @@ def make_report(
     if "sizes" in include:
         tell("measuring sizes", 0, 0)
         more = replace(more, sizes=sizes(sides.given, batches.few(), say=lambda what: tell(what, 0, 0)))
-    return FullReport(
-        fewbit=__version__, title=sides.title, setting=_setting(sides, name, threads, command, batches, data),
-        verdict=verdict, bytes=sides.bytes, accuracy=accuracy, macs=integer_macs(sides, macs, speed.executed),
-        notes=tuple(dict.fromkeys([*comparison.notes, *speed.notes, *notes])), outputs=comparison.outputs,
-        layers=layers, profile=speed.profile, sensitivity=more.sensitivity or estimated(layers),
-        sizes=more.sizes or two_sizes(sides, verdict, name), sweeps=more.sweeps,
-    )  # fmt: skip
+    return more
 
 
 class Batches:
@@ -188,16 +209,13 @@ def _sides(model: Source, quantized: Source, plan: Plan | str | Path | None) -> 
         plan = plan_path(theirs.path)
     held = Plan.load(plan) if isinstance(plan, (str, Path)) else plan
     fused = fuse(given)
-    inner = rescaled(fused, held.rescales if held is not None else rescales_of(theirs))
+    said = ""
     if held is not None:
-        known = {str(n.name) for n in inner.nodes}
-        strange = [name for name in held.nodes if name not in known]
-        if strange:
-            raise PlanError(
-                f"the plan tells of layer {strange[0]!r}, which the float network does not have; they do not belong "
-                "together: give the network that was quantized, or another plan"
-            )
-    return Sides(given, fused, inner, theirs, held)
+        check_belongs(held, rescaled(fused, held.rescales))
+        said = remark(contradictions(held, theirs))
+        held = None if said else held  # its reasons are those of another network
+    inner = rescaled(fused, held.rescales if held is not None else rescales_of(theirs))
+    return Sides(given, fused, inner, theirs, held, said)
 
 
 def _engine(plan: Plan | None, engine: str | None) -> str:

@@ -14,6 +14,7 @@ that it stops inside of compiled code ends as an ImportError.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -50,11 +51,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Nothing escapes but exceptions of the interpreter itself."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     remember(words)
+    _take_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no "÷" gets "?", not a traceback
     came: list[int] = []
     try:
-        with _signals(came), _warnings(), contextlib.redirect_stdout(_Stdout(sys.stdout)):
+        with _signals(came), _warnings(), contextlib.redirect_stdout(_Stdout(sys.stdout or _Closed())):
             code = _dispatch(words)
             sys.stdout.flush()
             return code
@@ -78,6 +80,23 @@ def in_flags(text: str) -> str:
     for word, flag in FLAGS.items():
         text = re.sub(word, flag, text)
     return text
+
+
+def _take_closed_streams() -> None:
+    """See to it that no file gets the number of a stream that is closed, or words meant for that went into it."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  as long as the process
+
+
+class _Closed(io.StringIO):
+    """Stdout that was closed before we began (`>&-`): nothing can be written there; a quiet verb has no need to."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "it is closed")
 
 
 class _Stdout:

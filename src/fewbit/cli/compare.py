@@ -10,8 +10,12 @@ import typer
 from fewbit.cli.bar import counted, work
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Config, Data, Engine, FloatModel, Json, Limit, Quiet, data_words, needed_data
+from fewbit.cli.outputs import output_folder
 from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
+
+WRITTEN = ("layers.csv", "outputs.csv", "summary.json")
+"""Into the folder of --save."""
 
 
 @with_flags(DataConfig)
@@ -34,9 +38,12 @@ def run(
 ) -> None:
     """Measure the error of every layer and of the outputs."""
     from fewbit import api
+    from fewbit.report.quantized import plan_path
 
     asked = data_words(config, words)
     where = needed_data(data, "comparing needs data to run on")
+    if save is not None:
+        output_folder(save, WRITTEN, model, quantized, plan_path(quantized), config, data=data)
     with work("reading", None, quiet=quiet) as (_, step):
         found = api.compare(
             model, quantized, where, limit=limit, engine=engine, progress=counted(step, "comparing"), **asked

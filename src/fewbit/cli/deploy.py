@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +100,7 @@ def run(
         raise UsageError(f"there is no target; give one with --target NAME: {', '.join(DEPLOYERS)}")
     if output is None:
         raise UsageError("there is no output; give a folder with -o FOLDER")
+    _check_inputs(output, (model, config), data, name if overwrite else None)
     with work("reading", None, quiet=quiet) as (_, step):
         tell = (lambda what: step(what, 0, 0)) if step is not None else None
         found = api.deploy(
@@ -107,3 +108,25 @@ def run(
             input_shapes=read_shapes(input_shapes), say=tell, **options, **words,
         )  # fmt: skip
     answer(found.text, found.to_json, json=json, quiet=quiet)
+
+
+def _check_inputs(out: Path, read: Iterable[Path | None], data: str | None, name: str | None) -> None:
+    """Refuse to write a folder anew that holds what is read, as a file that would go or be replaced.
+
+    Args:
+        name: what the network's files are called if files that are not fewbit's may be replaced, too.
+    """
+    from fewbit.cli.outputs import data_paths
+    from fewbit.core.writing_folder import written
+    from fewbit.errors import UsageError
+    from fewbit.graph.external import external_files
+
+    given = [f for f in read if f is not None]
+    files = [*given, *(w for f in given for w in external_files(f)), *data_paths(data)]
+    place = out.resolve()
+    inside = [f.resolve().relative_to(place).as_posix() for f in files if f.exists() and place in f.resolve().parents]
+    ours = written(out) if inside else set()
+    for file in inside:
+        named = name is not None and (file.startswith(f"{name}.") or file == "plan.json")
+        if named or any(known == file or known.startswith(f"{file}/") for known in ours):
+            raise UsageError(f"the folder {out} is written anew, and {file} in it is read; give another folder")

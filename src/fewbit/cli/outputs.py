@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fewbit.errors import ModelError, OutputError, UsageError
@@ -28,10 +28,10 @@ def output_file(
     """
     if out is None:
         raise UsageError("there is no output; give one with -o FILE")
-    from fewbit.report.quantized import plan_path
-
-    written = [out, *([plan_path(out), out.with_name(out.name + ".data")] if network else [])]
-    for file in written:
+    written = network_files(out) if network else {"": out}
+    if out.suffix.lower() == ".onnx":  # of a large one the weights go beside it, whoever writes it
+        written["its weights"] = data_file(out)
+    for file in written.values():
         if file.exists():
             _refuse_input(file, out, model, [f for f in others if f is not None], data)
             if not file.is_file():
@@ -43,6 +43,62 @@ def output_file(
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {out}: no permission in the folder {out.parent}; give another one")
     return out
+
+
+def network_files(out: Path) -> dict[str, Path]:
+    """A network that is written with its plan, in words; of a large one the weights lie beside it, too."""
+    from fewbit.report.quantized import plan_path
+
+    return {"the network": out, "its plan": plan_path(out), "its weights": data_file(out)}
+
+
+def data_file(out: Path) -> Path:
+    """Where the weights of a network lie that is too large for one file."""
+    return out.with_name(f"{out.name}.data")
+
+
+def output_folder(
+    out: Path, names: Iterable[str], model: Path, *others: Path | None, data: str | None = None
+) -> tuple[Path, ...]:
+    """The files that are written into a folder, which is made if need be.
+
+    Args:
+        out: the folder, as given. names: of the files. model, others, data: what is read.
+
+    Raises:
+        UsageError: one of the files is an input. OutputError: no folder can be made or written there, or a folder is
+        in the way of a file.
+    """
+    there = next(p for p in (out, *out.absolute().parents) if p.exists() or p.is_symlink())
+    if not there.is_dir():
+        why = "it is not a folder" if there == out else f"{there} is not a folder"
+        raise OutputError(f"cannot write {out}: {why}; give another name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {out}: no permission in the folder {there}; give another one")
+    files = tuple(out / name for name in names)
+    for file in files if there == out else ():
+        if file.exists():
+            _refuse_input(file, out, model, [f for f in others if f is not None], data)
+            if not file.is_file():
+                what = "a folder" if file.is_dir() else "not a file"
+                raise OutputError(f"cannot write {file}: it is {what}; give another folder than {out}")
+    return files
+
+
+def apart(outputs: Mapping[str, Path | None]) -> None:
+    """Refuse two outputs of one command that are one file: the later would replace the earlier.
+
+    Args:
+        outputs: what is written, in words, and where; None: it is not.
+
+    Raises:
+        UsageError: two have the same place, under whatever name or link.
+    """
+    said = [(what, file) for what, file in outputs.items() if file is not None]
+    for i, (what, file) in enumerate(said):
+        for other, before in said[:i]:
+            if file.resolve() == before.resolve() or (file.exists() and _same(file, [before])):
+                raise UsageError(f"{other} and {what} are both {file}; give one of them another name")
 
 
 def _refuse_input(file: Path, out: Path, model: Path, others: list[Path], data: str | None) -> None:
@@ -58,7 +114,7 @@ def _refuse_input(file: Path, out: Path, model: Path, others: list[Path], data: 
     if _same(file, external_files(model)):
         raise UsageError(f"{name} holds weights of {model}; give it another name")
     sample = file.suffix.lower() in IMAGES | {".bin"}
-    for part in _data_paths(data):
+    for part in data_paths(data):
         inside = sample and part.is_dir() and file.resolve().is_relative_to(part.resolve())
         if inside or (part.is_file() and part.samefile(file)):
             raise UsageError(f"{name} is data that is read; give it another name")
@@ -90,7 +146,7 @@ def _same(file: Path, others: list[Path] | frozenset[Path]) -> bool:
     return any(other.exists() and file.samefile(other) for other in others)
 
 
-def _data_paths(data: str | None) -> Iterator[Path]:
+def data_paths(data: str | None) -> Iterator[Path]:
     """Each path that the text may mean: all of it, or the parts of 'input:PATH,input:PATH'; the file of a function."""
     if data is None:
         return

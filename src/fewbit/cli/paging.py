@@ -17,17 +17,15 @@ SAMPLES = 64
 CALIBRATED = "measured on samples that ranges were calibrated on; fewbit report shows others"
 
 
-def check_report(page: Path, network: Path, ask: Asked, config: Path | None) -> None:
+def check_report(page: Path, ask: Asked, config: Path | None) -> None:
     """Refuse before the work what could not be written after it.
 
     Raises:
-        UsageError: no data, the name of another file, another suffix. OutputError: it cannot be written there.
+        UsageError: no data, the name of an input, another suffix. OutputError: it cannot be written there.
     """
     from fewbit.report.full.report import check_page
 
     check_page(output_file(page, ask.model, config, ask.params, data=ask.data))
-    if page.resolve() == network.resolve():
-        raise UsageError(f"the report {page} is the network itself; give it another name")
     if ask.data is None:
         raise UsageError("a report needs data to run on; give it with --data PATH, or leave --report out")
 

@@ -24,7 +24,7 @@ from fewbit.cli.given import (
     batch_count,
     needed_data,
 )
-from fewbit.cli.outputs import network_file, output_file
+from fewbit.cli.outputs import apart, network_file, network_files, output_file
 from fewbit.cli.paging import check_report, write_report
 from fewbit.cli.resuming import checkpoint_of, going_on, start_of, state_of
 from fewbit.cli.screen import answer, say, work
@@ -97,7 +97,15 @@ def run(
         output_file(file, ask.model, config, ask.params, data=ask.data, network=file == network)
     assert ask.output is not None and network is not None
     if report is not None:
-        check_report(report, network, ask, config)
+        check_report(report, ask, config)
+    from fewbit.report.debug_tables import PLAN_FILE
+
+    debug = ask.chosen.debug_info_save_path
+    apart({
+        "the output": ask.output if ask.output != network else None, **network_files(network),
+        "the plan beside the debug tables": Path(debug, PLAN_FILE) if debug is not None else None,
+        "the plan that a search starts with": start_of(state_of(ask.output)), "the report": report,
+    })  # fmt: skip
     _make(ask, ask.output, network, page=report, resume=resume, verify=verify, threads=threads, json=json, quiet=quiet)
 
 

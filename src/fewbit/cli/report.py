@@ -9,7 +9,7 @@ import typer
 
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Config, Data, FloatModel, Json, Limit, Quiet, data_words, needed_data
-from fewbit.cli.outputs import output_file
+from fewbit.cli.outputs import apart, output_file, output_folder
 from fewbit.cli.screen import answer, work
 from fewbit.cli.typed import command_line
 from fewbit.config import DataConfig
@@ -23,6 +23,12 @@ SaveData = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Write the numbers behind every picture there, as CSV and JSON."),
 ]
+
+NUMBERS = (
+    "report.json", "layers.csv", "outputs.csv", "histograms.csv", "channels.csv", "sensitivity.csv", "sizes.csv",
+    "sweeps.csv", "profile.csv", "operators.csv",
+)  # fmt: skip
+"""Into the folder of --save-data."""
 
 
 @with_flags(DataConfig)
@@ -74,6 +80,7 @@ def run(
     from fewbit import api
     from fewbit.report.full.report import check_page
     from fewbit.report.pictures import check_plot
+    from fewbit.report.quantized import plan_path
 
     reading = data_words(config, words)
     where = needed_data(data, "a report needs data to run on")
@@ -81,8 +88,14 @@ def run(
         raise UsageError("there is no output; give one with -o report.html")
     if save_pictures is not None:
         check_plot(save_pictures / "x.svg")
+    read = (quantized, plan or plan_path(quantized), config, *(add or ()))
     if output is not None:
-        check_page(output_file(output, model, quantized, plan, config, *(add or ()), data=data))
+        check_page(output_file(output, model, *read, data=data))
+    if save_data is not None:
+        output_folder(save_data, NUMBERS, model, *read, data=data)
+        apart({"the numbers of --save-data": save_data / "report.json", "the output": output})
+    if save_pictures is not None:
+        output_folder(save_pictures, _pictures(len(add or ())), model, *read, data=data)
     with work("comparing", None, quiet=quiet or json) as (_, step):
         found = api.make_report(
             model, quantized, where, plan=plan, include=_parts(include), add=add or (), limit=limit, engine=engine,
@@ -96,6 +109,15 @@ def run(
         found.save(output)
     wrote = " and ".join(str(p) for p in (output, save_data, save_pictures) if p is not None)
     answer(lambda: f"{found.text()}\n\nwrote {wrote}", found.to_json, json=json, quiet=quiet)
+
+
+def _pictures(added: int) -> list[str]:
+    """What may be drawn, of as many documents that are shown as well."""
+    from fewbit.report.full.draw import WORST
+
+    parts = [f"{kind}-{i}" for kind in ("histogram", "channels") for i in range(1, WORST + 1)]
+    sweeps = [f"sweep-{i}" for i in range(1, added + 1)]
+    return [f"{name}.svg" for name in ("errors", "operators", "sensitivity", *parts, *sweeps)]
 
 
 def _parts(include: str | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import typer
 
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Config, Data, FloatModel, Json, Output, Quiet, Threads, batch_count, needed_data
-from fewbit.cli.outputs import output_file
+from fewbit.cli.outputs import apart, output_file
 from fewbit.cli.resuming import going_on
 from fewbit.cli.screen import answer, progress
 from fewbit.config import BUDGETS, CORRECTIONS, DataConfig, QuantConfig
@@ -57,6 +57,7 @@ def run(
     for file in (output, store):
         if file is not None:
             output_file(file, model, config, plan, *({output, store} - {file}), data=data)
+    apart({"the output": output, "the store": store})
     if output is not None and output.suffix not in (".json", ".csv"):
         raise UsageError(f"the output {output} must end in .json or .csv")
     fused = api.fuse(api.load(model))

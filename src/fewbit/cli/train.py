@@ -10,7 +10,7 @@ import typer
 
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Json, Output, Quiet
-from fewbit.cli.outputs import output_file
+from fewbit.cli.outputs import apart, network_files, output_file
 from fewbit.cli.quantize import warnings_at_the_end
 from fewbit.cli.screen import answer, list_networks, say, work
 from fewbit.config import QuantConfig, configure
@@ -144,8 +144,10 @@ def _check(
             "--float-epochs is for a float network that must be trained first; "
             + ("with --float-only say --epochs" if float_only else "with --params there is none")
         )
-    if output is not None and output == save_params:
-        raise UsageError(f"--output and --save-params are both {output}; give each a name of its own")
+    beside = network_files(output) if output is not None else {}
+    beside.pop("the network", None)
+    kept = checkpoint_of(output or save_params or Path())
+    apart({"--output": output, **beside, "the progress": kept, "--save-params": save_params})
     read = str(root) if root else None
     for file in (output, save_params):
         if file is not None:

@@ -10,8 +10,12 @@ import typer
 from fewbit.cli.bar import counted, work
 from fewbit.cli.flags import with_flags
 from fewbit.cli.given import Config, Data, FloatModel, Json, Limit, Quiet, Threads, data_words, needed_data
+from fewbit.cli.outputs import output_folder
 from fewbit.cli.screen import answer
 from fewbit.config import DataConfig
+
+WRITTEN = ("engines.json", "values.csv")
+"""Into the folder of --save."""
 
 
 @with_flags(DataConfig)
@@ -52,9 +56,12 @@ def run(
     far off itself.
     """
     from fewbit import api
+    from fewbit.report.quantized import plan_path
 
     asked = data_words(config, words)
     where = needed_data(data, "verifying needs data to run on")
+    if save is not None:
+        output_folder(save, WRITTEN, model, plan, plan_path(plan), config, data=data)
     with work("reading", None, quiet=quiet) as (_, step):
         found = api.verify(
             model,

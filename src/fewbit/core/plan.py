@@ -24,13 +24,12 @@ from fewbit.core import plan_shown
 from fewbit.core.blocks import Block, Shown, to_text
 from fewbit.core.params import QuantParams, params_from_range
 from fewbit.core.spec import QuantSpec
+from fewbit.core.target import INPUT_ROLES, OUTPUT_ROLES
 from fewbit.core.writing import writing
 from fewbit.errors import NotCalibrated, PlanError, UsageError, unknown
 
 VERSION = 1
 
-INPUT_ROLES = ("act", "weight", "bias", "keep")
-OUTPUT_ROLES = ("act", "same", "float", "both")
 STORAGES = ("", "packed")
 VALUE_KEYS = {
     "role", "spec", "range", "group", "reason", "calib_mode", "observe", "scale", "nudge", "gain", "offset", "storage"

@@ -18,7 +18,9 @@ from typing import Any
 from fewbit.core.spec import QuantSpec
 from fewbit.errors import unknown
 
-ROLES = ("act", "weight", "bias", "keep")
+INPUT_ROLES = ("act", "weight", "bias", "keep")
+OUTPUT_ROLES = ("act", "same", "float", "both", "fork")
+"""Of rows and of plans alike; what they mean: `OpRule`."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,8 @@ class OpRule:
     def __post_init__(self) -> None:
         if self.when not in CONDITIONS:
             raise unknown("condition", self.when, CONDITIONS)
-        assert all(r in ROLES for r in self.inputs), self.inputs
-        assert all(r in ("act", "same", "float", "both", "fork") for r in self.outputs), self.outputs
+        assert all(r in INPUT_ROLES for r in self.inputs), self.inputs
+        assert all(r in OUTPUT_ROLES for r in self.outputs), self.outputs
 
     def role(self, i: int) -> str:
         """Role of input `i`; the last role repeats for operators with any number of inputs."""

@@ -168,6 +168,11 @@ def was_written(place: Path) -> bool:
         return False
 
 
+def written(place: Path) -> set[str]:
+    """Files below a folder that `writing_folder` wrote there and nobody changed: they go when it is written anew."""
+    return _ours(place) if place.is_dir() else set()
+
+
 def _lines(file: Path) -> list[str]:
     """A list of sums, its head included; nothing if it is no list of ours."""
     if file.is_symlink() or not file.is_file():

@@ -16,7 +16,7 @@ in front of it).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
@@ -90,7 +90,8 @@ def compare(
             f"the layers need {len(groups)} passes over the data, which can be visited only once; hand a list or "
             f"a source that can be visited again, or raise memory_limit (it is {memory_limit} MiB)"
         )
-    ranges = {b: integer_range(quant_model.values()[b]) for _, b in wanted}
+    theirs = quant_model.values()  # made anew at each call
+    ranges = {b: integer_range(theirs[b]) for _, b in wanted}
     meters = {pair: _Meter(ranges[pair[1]]) for pair in wanted}
     ends = {name: _Meter() for name in both}
     count = 0
@@ -209,9 +210,10 @@ def _result(
     *,
     asked: bool,
 ) -> Comparison:
-    errors = [m.error(a, *_maker(model, a)) for (a, _), m in meters.items() if m.floating]
+    values = model.values()
+    errors = [m.error(a, *_maker(values[a])) for (a, _), m in meters.items() if m.floating]
     noise = {e.name: _noise(e.sqnr) for e in errors}
-    errors = [replace(e, own=_own(model, e, noise)) for e in errors]
+    errors = [replace(e, own=_own(values, e, noise)) for e in errors]
     notes = []
     if asked and not meters:
         notes.append("no inner value has the same name in both networks; name what belongs together with pairs")
@@ -227,7 +229,7 @@ def _result(
     return Comparison(
         layers=tuple(sorted(errors, key=lambda e: rank(e.sqnr))) if asked else (),
         outputs=tuple(
-            m.error(name, *_maker(model, name))
+            m.error(name, *_maker(values[name]))
             for name, m in (*ends.items(), *((p[0], meters[p]) for p in fronts))
             if m.floating
         ),
@@ -236,9 +238,9 @@ def _result(
     )
 
 
-def _maker(model: Model, name: str) -> tuple[str, str]:
-    node = model.values()[name].producer()
-    return (op_name(node), str(node.name)) if node is not None else ("Input", name)
+def _maker(value: Any) -> tuple[str, str]:
+    node = value.producer()
+    return (op_name(node), str(node.name)) if node is not None else ("Input", str(value.name))
 
 
 def _noise(sqnr: float) -> float:
@@ -246,12 +248,11 @@ def _noise(sqnr: float) -> float:
     return math.nan if math.isnan(sqnr) else math.inf if sqnr == -math.inf else 10 ** (-sqnr / 10)
 
 
-def _own(model: Model, error: LayerError, noise: dict[str, float]) -> float | None:
+def _own(values: Mapping[str, Any], error: LayerError, noise: dict[str, float]) -> float | None:
     """SQNR in dB of the noise that the layer adds to the noisiest of what it reads; inf if it adds none.
 
     What was not compared passes on the noise of what was, in front of it; what is fed is exact.
     """
-    values = model.values()
     if not math.isfinite(noise[error.name]):
         return None
     before, seen = [0.0], {error.name}

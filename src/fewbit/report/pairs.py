@@ -1,7 +1,7 @@
 """Which value of a quantized network stands for which value of its float original, and in what range.
 
     float      v                                   pair (v, v_dq), range of the Q/DQ
-    quantized  v ─ [Clip] ─ Q ─ v_dq ─ readers
+    quantized  v ─ [Clip] ─ Q ─ [Clip] ─ DQ ─ v_dq ─ readers
 
 Found by following Q and DQ nodes, not by naming rules, so that networks of other tools can be compared as well.
 """
@@ -9,8 +9,11 @@ Found by following Q and DQ nodes, not by naming rules, so that networks of othe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import prod
-from typing import Any
+from math import isnan, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fewbit.core.runner import Feeds
 from fewbit.errors import unknown
@@ -25,6 +28,9 @@ LIMITS = {
 }  # fmt: skip
 """Smallest and largest number of the integer types that Q/DQ nodes use."""
 
+
+SATURATE = frozenset({"QuantizeLinear", "Clip", "Less", "Where"})
+"""What stands between a value and its DQ: formats narrower than their storage are cut, ±s is chosen by a Where."""
 
 SIZED_BY_DATA = frozenset({"NonMaxSuppression", "NonZero", "Unique", "Compress"})
 """Operators that give as many values as the data says; two networks need not agree how many."""
@@ -80,36 +86,138 @@ def behind(value: Any, known: set[str]) -> Any:
         ours = use.idx == 0 and node.name not in known and len(node.outputs) == 1
         if ours and node.op_type == "DequantizeLinear":
             return node.outputs[0]
-        if ours and node.op_type in ("QuantizeLinear", "Clip"):
+        if ours and node.op_type in SATURATE:
             last = behind(node.outputs[0], known)
             if last is not node.outputs[0]:
                 return last
     return value
 
 
-def integer_range(value: Any) -> Range | None:
-    """The real numbers that a DQ output can take, cut by a Clip in front of its Q; None if it is no such value.
+class IntegerFormat(NamedTuple):
+    """The integers behind a DQ output.
 
-    Per-channel ranges of activations have no single answer: None.
+    Args:
+        name: such as uint8, or uint4 where uint8 is cut to 0 … 15. scale, zero_point: of one number for all.
+        least, most: smallest and largest integer that gets through.
+    """
+
+    name: str
+    scale: float
+    zero_point: int
+    least: int
+    most: int
+
+    @property
+    def range(self) -> Range:
+        """The real numbers that these integers stand for."""
+        lo, hi = ((q - self.zero_point) * self.scale for q in (self.least, self.most))
+        return lo, hi
+
+
+def integer_range(value: Any) -> Range | None:
+    """The real numbers that a DQ output can take; None if it is no such value. See `integer_format`."""
+    found = integer_format(value)
+    return found.range if found is not None else None
+
+
+def integer_format(value: Any) -> IntegerFormat | None:
+    """The integers that a DQ output is made of, as far as what saturates them around their Q lets them through.
+
+        v ─ [Clip of floats, or Where of two] ─ Q ─ [Clip of integers] ─ DQ ─ value
+
+    Per-channel formats of activations have no single answer: None.
     """
     dq = value.producer()
     if dq is None or dq.op_type != "DequantizeLinear":
         return None
-    scale, zero = const(dq.inputs[1]), const(dq.inputs[2]) if len(dq.inputs) > 2 else None
+    scale, zero = (const(v) for v in (*dq.inputs[1:3], None, None)[:2])
     if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
         return None
-    kind = "uint8" if zero is None else zero.dtype.name
+    kind = _kind(dq.inputs[0], zero)
     if kind not in LIMITS:
         return None
     s, z = float(scale.reshape(())), 0 if zero is None else int(zero.reshape(()))
-    lo, hi = ((q - z) * s for q in LIMITS[kind])
-    q_node = dq.inputs[0].producer()
-    clip = q_node.inputs[0].producer() if q_node is not None and q_node.op_type == "QuantizeLinear" else None
-    if clip is not None and clip.op_type == "Clip":
-        ends = [const(v) for v in (*clip.inputs[1:3], None, None)][:2]
-        lo = lo if ends[0] is None else max(lo, float(ends[0]))
-        hi = hi if ends[1] is None else min(hi, float(ends[1]))
-    return lo, hi
+    least, most, two = _let_through(dq.inputs[0], s, z, LIMITS[kind])
+    return IntegerFormat("int1" if two else width_name(kind, least, most), s, z, least, most)
+
+
+def width_name(kind: str, least: int, most: int) -> str:
+    """The format whose limits these are, with or without its lowest number: uint4 for 0 … 15; otherwise the type.
+
+    -1 … 1 is int2 without its lowest number; int1, which has no 0, cannot be told by limits.
+    """
+    for bits in range(1, int(kind.lstrip("uint"))):
+        high = 2 ** (bits - 1) - 1
+        unsigned = kind.startswith("u") and (least, most) == (0, 2**bits - 1)
+        if unsigned or (not kind.startswith("u") and bits > 1 and most == high and least in (-high, -high - 1)):
+            return f"{'u' * unsigned}int{bits}"
+    return kind
+
+
+def held_width(q: NDArray[Any], zero: NDArray[Any] | None = None) -> tuple[str, int, int, int]:
+    """The narrowest format that holds the integers of a weight: its name, bits, smallest and largest integer.
+
+    Weights reach the end of their range, as a rule. So int8 that never leaves -7 … 7 has 4 bits, and its limit is 7.
+
+    Args:
+        q: of a type in `LIMITS`, any shape. zero: its zero points, which the format holds as well.
+    """
+    kind = str(q.dtype.name)
+    least, most = LIMITS[kind]
+    whole = int(kind.lstrip("uint"))
+    if not q.size:
+        return kind, whole, least, most
+    zeros = np.zeros(1, np.int32) if zero is None or not zero.size else zero
+    low, high = int(min(q.min(), zeros.min())), int(max(q.max(), zeros.max()))
+    if least == 0:
+        bits = max(high.bit_length(), 1)
+        ends = (0, 2**bits - 1)
+    elif (low, high) == (-1, 1) and q.all():
+        return "int1", 1, -1, 1
+    else:
+        bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0, 1) + 1
+        top = int(2 ** (bits - 1) - 1)
+        ends = (-top if low >= -top else -top - 1, top)
+    return (kind, whole, least, most) if bits >= whole else (width_name(kind, *ends), bits, *ends)
+
+
+def _kind(integers: Any, zero: Any) -> str:
+    """The type of integers. The zero point tells; without one they are uint8, unless they say otherwise."""
+    if zero is not None:
+        return str(zero.dtype.name)
+    return str(integers.dtype.name).lower() if integers is not None and integers.dtype is not None else "uint8"
+
+
+def _let_through(value: Any, s: float, z: int, limits: tuple[int, int]) -> tuple[int, int, bool]:
+    """Smallest and largest integer that reaches a DQ past all that saturates before; whether there are none between."""
+    least, most = limits
+    maker, floats = value.producer(), False
+    while maker is not None and maker.op_type in ("Clip", *("Where",) * floats, *("QuantizeLinear",) * (not floats)):
+        if maker.op_type == "QuantizeLinear":
+            floats = True
+        else:
+            ends = [None if e is None or e.size != 1 else float(e.reshape(())) for e in _ends(maker)]
+            lo, hi = (_rounded(e, s, z, limits) if floats and e is not None else e for e in ends)
+            if maker.op_type == "Where":
+                if lo is None or hi is None:
+                    break
+                return int(min(lo, hi)), int(max(lo, hi)), True
+            least = least if lo is None else min(max(least, int(lo)), most)
+            most = most if hi is None else max(min(most, int(hi)), least)
+        maker = maker.inputs[0].producer() if maker.inputs[0] is not None else None
+    return least, most, False
+
+
+def _ends(node: Any) -> list[Any]:
+    """The two constants of a Clip, or of a Where; None each where there is none."""
+    return [const(v) for v in (*node.inputs[1:3], None, None)[:2]]
+
+
+def _rounded(x: float, s: float, z: int, limits: tuple[int, int]) -> float:
+    """What a Q makes of a number."""
+    if isnan(x):
+        return z
+    return min(max(np.rint(min(max(x / s, -(2.0**40)), 2.0**40)) + z, limits[0]), limits[1])
 
 
 def split(pairs: Sequence[Pair], float_model: Model, feeds: Feeds, limit: int) -> list[list[Pair]]:

@@ -10,7 +10,7 @@ nowhere (reorders, Q and DQ at the border) stands alone, on its side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +100,20 @@ class Profile(Shown):
 
 
 def profile_pair(
-    float_runner: Runner, int_runner: Runner, feeds: Feeds, *, model: Model | None = None, repeat: int = 10
+    float_runner: Runner,
+    int_runner: Runner,
+    feeds: Feeds,
+    *,
+    model: Model | None = None,
+    int_names: Mapping[str, str] | None = None,
+    repeat: int = 10,
 ) -> Profile:
     """Profile both networks with the same feeds and put their operators side by side.
 
     Args:
         model: the fused float network, whose names both runners carry on; without it operators are matched by the
             names in the float profile alone, which misses what an engine named after another part of the layer.
+        int_names: names in the quantized network → layers, where its nodes are called otherwise.
         repeat: runs to take medians over.
 
     Raises:
@@ -114,7 +121,7 @@ def profile_pair(
     """
     ours, theirs = float_runner.profile(feeds, repeat), int_runner.profile(feeds, repeat)
     names = layer_names(model) if model is not None else {t.node: t.node for t in ours}
-    a, b = _by_layer(ours, names), _by_layer(theirs, names)
+    a, b = _by_layer(ours, names), _by_layer(theirs, dict(int_names or names))
     if model is not None:
         _follow(model, a, b)
         _follow(model, b, a)

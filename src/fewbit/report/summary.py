@@ -104,8 +104,10 @@ class QuantReport(Shown):
     @property
     def slower(self) -> bool:
         """Measured to be no faster than float; where only weights are integer, to be slower than chance has it."""
-        if not self.integer or self.latency is None:
+        if self.latency is None:
             return False
+        if not self.integer:  # as fast as float then, but for chance; unless nobody knows what is integer
+            return not self.layers and self.latency.ratio_low > SAME
         return self.latency.ratio_low > SAME if self.weights_only else self.latency.ratio >= 1
 
     def losing(self) -> list[ProfileRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewbit.config import QuantConfig
-from fewbit.core.plan import Plan
+from fewbit.core.plan import NodePlan, Plan
 from fewbit.graph.emit import emit_qdq
 from fewbit.graph.model import Model
 from fewbit.graph.qoperator import to_qoperator
@@ -28,6 +28,13 @@ def test_a_plan_tells_why(made: Model, plan: Plan) -> None:
     told = by_plan(plan, made.node("softmax"))
     assert told is not None and told.word == "float" and told.reason == plan.nodes["softmax"].reason
     assert by_plan(replace(plan, nodes={}), made.node("softmax")) is None
+
+
+def test_what_is_merged_into_a_float_layer_is_float(made: Model, plan: Plan) -> None:
+    carrier = plan.nodes["body/0/relu"].absorbed_by
+    kept = replace(plan, nodes={**plan.nodes, carrier: NodePlan(False, "excluded")})
+    told = by_plan(kept, made.node("body/0/relu"))
+    assert told is not None and told.word == "float" and carrier in told.reason
 
 
 def test_integer_operators_are_integer(made: Model) -> None:

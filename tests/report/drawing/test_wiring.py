@@ -71,7 +71,7 @@ def test_a_scale_that_is_computed_is_no_format() -> None:
 
 
 def test_a_weight_is_read_as_it_is_stored() -> None:
-    weights = {"w": weight(4, 4).astype(np.int8), "ws": np.full(4, 0.5, np.float32), "wz": np.zeros(4, np.int8)}
+    weights = {"w": (100 * weight(4, 4)).astype(np.int8), "ws": np.full(4, 0.5, np.float32), "wz": np.zeros(4, np.int8)}
     nodes = [node(DQ, "w ws wz", "wd", axis=0), node("MatMul", "x wd", "m", "mm")]
     model = chain(*nodes, last="m", weights=weights)
     found = Traced(model).read(model.node("mm"), 1)

@@ -68,7 +68,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_more([tmp_path / "gone.json"])
 
 
-@pytest.mark.parametrize("damage", [("alone", "much"), ("alone", [1]), ("alone", True)])
+@pytest.mark.parametrize(
+    "damage", [("alone", "much"), ("alone", [1]), ("alone", True), ("alone", 10**400), ("left", "")]
+)
 def test_damaged_numbers_are_refused(tmp_path: Path, damage: tuple[str, object]) -> None:
     found = RANKED.to_json()
     found["layers"][0][damage[0]] = damage[1]
@@ -82,3 +84,16 @@ def test_damaged_sweeps_are_refused(tmp_path: Path, key: str, value: object) -> 
     found["rows"][0][key] = value
     with pytest.raises(DataError, match=r"w\.json holds"):
         read_more([write(tmp_path, "w.json", json.dumps(found))])
+
+
+@pytest.mark.parametrize(("made", "part", "key"), [(RANKED, "layers", "alone"), (SIZES, "rows", "form")])
+def test_what_must_be_there_is(tmp_path: Path, made: Sensitivity | Sizes, part: str, key: str) -> None:
+    found = made.to_json()
+    found[part][0][key] = None
+    with pytest.raises(DataError, match="no document that a report can show"):
+        read_more([write(tmp_path, "x.json", json.dumps(found))])
+
+
+def test_devices_are_no_documents() -> None:
+    with pytest.raises(DataError, match="it is no file"):
+        read_more(["/dev/zero"])

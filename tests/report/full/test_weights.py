@@ -13,6 +13,7 @@ from onnx import TensorProto
 from fewbit import api
 from fewbit.core.metrics import sqnr_db
 from fewbit.errors import FewbitWarning
+from fewbit.graph.emit import stored_weight
 from fewbit.graph.model import Model, const
 from fewbit.report.full import weights as module
 from fewbit.report.full.weights import WeightFacts, weight_facts
@@ -63,6 +64,7 @@ def test_the_graph_and_the_plan_tell_the_same(name: str, monkeypatch: pytest.Mon
     build, op, words = CASES[name]
     fused, whole = made(load(build()), **words)
     graph = weight_facts(whole, None, layer(fused, op))
+    assert weight_facts(whole.values(), None, layer(fused, op)) == graph  # as many layers share it
     monkeypatch.setattr(module, "_in_graph", lambda *_: None)
     plan = weight_facts(whole, whole.plan, layer(fused, op))
     assert graph is not None and plan is not None
@@ -119,3 +121,74 @@ def test_weights_that_fit_exactly_lose_nothing() -> None:
     theirs = load(proto(nodes, [info("x", [1, 2], TensorProto.FLOAT)], [info("y", [1, 2])], parts))
     found = weight_facts(theirs, None, layer(ours, "MatMul"))
     assert found is not None and found.sqnr == (math.inf, math.inf) and found.clip == 0 and found.sparsity == 0.25
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 7, 8])
+@pytest.mark.parametrize("op", ["Conv", "Gemm", "MatMul"])
+def test_bits_of_weights_that_are_stored_in_more(op: str, bits: int) -> None:
+    build = {"Conv": conv_relu, "Gemm": gemm, "MatMul": matmul}[op]
+    fused, whole = made(load(build()), quantize_mode="full", weight_bit_num=bits)
+    node_ = layer(fused, op)
+    data = const(node_.inputs[1])
+    assert data is not None
+    known, seen = weight_facts(whole, whole.plan, node_), weight_facts(whole, None, node_)
+    assert known is not None and seen is not None
+    top = 2 ** (bits - 1) - 1
+    assert (known.format, known.bits) == (f"int{bits}", bits)
+    assert (seen.format, seen.bits) == (f"int{bits} in int8" if bits < 8 else "int8", bits)
+    assert seen.limit_high == known.limit_high and (seen.sqnr, seen.clip) == (known.sqnr, known.clip)
+    key = whole.plan.weight_key(str(node_.inputs[1].name), str(node_.name))
+    scale = stored_weight(whole.plan, str(key), data).params.scale
+    assert known.limit_high == pytest.approx(np.broadcast_to(scale * top, (known.channels,)), rel=1e-3)
+    assert all(a == pytest.approx(-b, rel=1e-3) for a, b in zip(known.limit_low, known.limit_high, strict=True))
+
+
+def test_a_plan_of_another_width_does_not_name_the_format() -> None:
+    fused, whole = made(load(conv_relu()), quantize_mode="full")
+    _, few = made(load(conv_relu()), quantize_mode="full", weight_bit_num=4)
+    node_ = layer(fused, "Conv")
+    for file, other in ((whole, few.plan), (few, whole.plan)):
+        assert weight_facts(file, other, node_) == weight_facts(file, None, node_) is not None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind", "format", "bits"),
+    [
+        ((-64, 63), np.int8, "int7 in int8", 7),
+        ((-65, 63), np.int8, "int8", 8),
+        ((-1, 1), np.int8, "int1 in int8", 1),
+        ((-1, 0), np.int8, "int2 in int8", 2),
+        ((0, 0), np.int8, "int2 in int8", 2),
+        ((-8, 3), np.int8, "int4 in int8", 4),
+        ((0, 15), np.uint8, "uint4 in uint8", 4),
+        ((0, 1), np.uint8, "uint1 in uint8", 1),
+        ((3, 200), np.uint8, "uint8", 8),
+        ((-128, 5), np.int8, "int8", 8),
+    ],
+)
+def test_integers_tell_the_width_that_holds_them(numbers: tuple[int, int], kind: Any, format: str, bits: int) -> None:
+    w = np.array([numbers, numbers], np.float32)
+    ours = load(proto([node("MatMul", "x w", "y", "m")], [info("x", [1, 2])], [info("y", [1, 2])], {"w": w}))
+    parts = {"q": w.astype(kind), "s": np.float32(1), "z": kind(0)}
+    nodes = [node("DequantizeLinear", "q s z", "w", "dq"), node("MatMul", "x w", "y", "m")]
+    theirs = load(proto(nodes, [info("x", [1, 2])], [info("y", [1, 2])], parts))
+    found = weight_facts(theirs, None, layer(ours, "MatMul"))
+    assert found is not None and (found.format, found.bits, found.clip) == (format, bits, 0)
+    assert all(a <= min(numbers) and max(numbers) <= b for a, b in zip(found.limit_low, found.limit_high, strict=True))
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_the_last_layer_of_another_tool_whose_output_the_dq_has(clip: bool) -> None:
+    w = np.array([[127, -127], [1, 0]], np.float32)
+    ours = load(proto([node("MatMul", "x w", "y", "m")], [info("x", [1, 2])], [info("y", [1, 2])], {"w": w}))
+    parts = {"q": w.astype(np.int8), "s": np.float32(1), "z": np.uint8(0), "a": np.uint8(0), "b": np.uint8(15)}
+    nodes = [
+        node("DequantizeLinear", "q s", "w", "dq"),
+        node("MatMul", "x w", "y_QuantizeLinear_Input", "m"),
+        node("QuantizeLinear", "y_QuantizeLinear_Input s z", "yq", "q"),
+        *([node("Clip", "yq a b", "yc", "clip")] if clip else []),
+        node("DequantizeLinear", "yc s z" if clip else "yq s z", "y", "ydq"),
+    ]
+    theirs = load(proto(nodes, [info("x", [1, 2])], [info("y", [1, 2])], parts))
+    found = weight_facts(theirs, None, layer(ours, "MatMul"))
+    assert found is not None and (found.format, found.granularity, found.high[0]) == ("int8", "tensor", 127)

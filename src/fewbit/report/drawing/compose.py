@@ -22,6 +22,7 @@ from fewbit.report.drawing.scopes import Path, scopes, title
 from fewbit.report.drawing.stage import Sketch, Sources, sketch
 from fewbit.report.drawing.verdicts import Verdict, by_plan, by_structure
 from fewbit.report.drawing.wiring import Planned, Traced, Wiring
+from fewbit.report.plan_fits import contradictions, remark
 
 LAYERS = ("layer", "body")
 SAID = 3
@@ -34,7 +35,7 @@ class Draft:
 
     Args:
         partners: layer → layer of the stage that the groups were made for, "" if none does its work.
-        homes: piece of a layer → that layer.
+        homes: piece of a layer → that layer. note: what cannot be seen in it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Draft:
     sketch: Sketch
     partners: Mapping[str, str] = field(default_factory=dict)
     homes: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 def parts_of(sketch: Sketch) -> list[Part]:
@@ -259,7 +261,8 @@ def draw(
     else:
         tree = fold(parts_of(base))
     stages = [stage(d, tree, d.sketch.boxes[0].id[0]) for d in drafts.values() if d.name in wanted]
-    return DrawingData(name, tuple(stages))
+    notes = tuple(d.note for d in drafts.values() if d.note and d.name in wanted)
+    return DrawingData(name, tuple(stages), notes)
 
 
 def _integer(
@@ -268,6 +271,8 @@ def _integer(
 ) -> Draft:  # fmt: skip
     """The stage of an integer network."""
     known = {str(n.name) for n in fused.nodes} if fused is not None else set(plan.nodes) if plan is not None else set()
+    told = remark(contradictions(plan, made)) if plan is not None else ""
+    plan = None if told else plan
     traced = Traced(made, known, plan)
     verdicts = by_structure(made, traced)
     if plan is not None:
@@ -280,7 +285,8 @@ def _integer(
     if plan is not None:
         found.boxes = [_piece(b, homes, plan) for b in found.boxes]
     about = f"{_count(made)} in the file" + (f", for {plan.target}" if plan is not None else "")
-    return Draft("quantized", "quantized", about, found, homes=homes)
+    title = "quantized (its plan is of another run)" if told else "quantized"
+    return Draft("quantized", title, about, found, homes=homes, note=told)
 
 
 def _piece(box: Box, homes: Mapping[str, str], plan: Plan) -> Box:

@@ -9,6 +9,7 @@ The page assembles the same text from the same parts, in `assemble.js`: a test h
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from fewbit.report.drawing.boxes import (
     STEPS,
     VERDICTS,
     box_line,
+    cut,
     folded_line,
     frame_line,
     html,
@@ -29,6 +31,9 @@ from fewbit.report.drawing.boxes import (
 )  # fmt: skip
 from fewbit.report.drawing.data import DrawingData, Stage
 from fewbit.report.drawing.formats import LOOKS, Look
+
+NOTE, LINES = 110, 4
+"""Characters of a line of a note, and lines of one, in the legend; a page has all of it."""
 
 HEAD = (
     f'graph [fontname="{FONT}" fontsize=11 nodesep=0.28 ranksep=0.26 rankdir=TB splines=spline]',
@@ -142,7 +147,8 @@ def digraph(data: DrawingData, opened: Collection[str], stages: Sequence[str], a
 def legend(data: DrawingData, stages: Sequence[Stage]) -> str:
     """Title, and what the colours mean that occur; an HTML-like label."""
     about = stages[0].about if len(stages) == 1 else " – ".join(s.title for s in stages)
-    lines = [(f"<b>{html(data.title)}</b>", 15, INK), *((html(text), 9, SOFT) for text in (about, *data.notes) if text)]
+    notes = [line for note in data.notes for line in textwrap.wrap(cut(note, NOTE * LINES), NOTE)]
+    lines = [(f"<b>{html(data.title)}</b>", 15, INK), *((html(text), 9, SOFT) for text in (about, *notes) if text)]
     rows = [
         f'<tr><td align="left" colspan="8"><font point-size="{size}" color="{ink}">{text}</font></td></tr>'
         for text, size, ink in lines

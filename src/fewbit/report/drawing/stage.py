@@ -17,13 +17,13 @@ from fewbit.report.drawing.data import Box, Edge, Wire
 from fewbit.report.drawing.formats import FLOAT, Format, of_type
 from fewbit.report.drawing.labels import detail, plain_attr, plain_text, shape_text, value_shape
 from fewbit.report.drawing.verdicts import Verdict
-from fewbit.report.drawing.wiring import QUANTIZE, Constant, Read, Step, Wiring, same
+from fewbit.report.drawing.wiring import Constant, Read, Step, Wiring, same
 
 Rows = tuple[tuple[str, ...], ...]
 INTEGER = ("integer", "merged", "dynamic")
 """Verdicts of layers that take integers as they are."""
 
-NONE = Verdict()
+NONE, INSIDE = Verdict(), Format("inside the operator")
 
 
 @dataclass
@@ -159,7 +159,7 @@ class _Sketcher:
         attrs = [(k, plain_text(plain_attr(node, k))) for k in node.attributes if plain_attr(node, k) is not None]
         found: dict[str, Sequence[tuple[str, ...]]] = {
             "Layer": [row for row in layer if row[1]],
-            "Reads": [_row(str(r.source.name), self.shape(r.source), self.last(r)) for r in data],
+            "Reads": [_row(str(r.source.name), self.shape(r.source), self.taken(r, verdict)) for r in data],
             "Gives": [_row(str(v.name), self.shape(v), self.gives(v, verdict)) for v in node.outputs if v.name],
             "Weights": [_row(r.name, shape_text(r.shape), r.format) for r in reads if isinstance(r, Constant)],
             "Attributes": attrs,
@@ -167,16 +167,19 @@ class _Sketcher:
         }
         return {title: tuple(rows) for title, rows in found.items() if rows}
 
+    def taken(self, read: Read, verdict: Verdict) -> Format:
+        """The format that a layer takes: none where it is merged into the one in front."""
+        last = self.last(read)
+        return last if verdict.word != "merged" or read.steps or last.kind != "float" else INSIDE
+
     def gives(self, value: Any, verdict: Verdict) -> Format:
         """The format that a layer gives: where it is integer, that of the Q behind it."""
         made = self.given.wiring.made(value)
         if made.integer or verdict.word not in INTEGER:
             return made
-        behind = [u.node for u in value.uses() if u.node.op_type == QUANTIZE and self.given.wiring.hidden(u.node)]
-        read = self.given.wiring.follow(behind[0].outputs[0]) if behind else None
+        behind = self.given.wiring.rounded(value)
         merged = [self.given.verdicts.get(str(u.node.name), NONE).word == "merged" for u in value.uses()]
-        inside = Format("inside the operator") if merged and all(merged) else made
-        return read.steps[-1].format if isinstance(read, Read) and read.steps else inside
+        return behind or (INSIDE if merged and all(merged) else made)
 
     # -- edges --------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,9 @@ def by_plan(plan: Plan, node: Any) -> Verdict | None:
     if not found.quantized:
         return Verdict("float" if _has_floats(node) else "", found.reason)
     if found.absorbed_by:
+        carrier = plan.nodes.get(found.absorbed_by)
+        if carrier is not None and not carrier.quantized:
+            return Verdict("float", f"part of {found.absorbed_by}, which stays float")
         return Verdict("merged", found.reason, found.absorbed_by)
     names = [str(v.name) for v, role in zip(node.inputs, found.roles, strict=False) if v is not None and role == "act"]
     specs = [plan.values[n].spec for n in names if n in plan.values]

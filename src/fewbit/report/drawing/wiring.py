@@ -11,7 +11,7 @@ planned      v ─ layer, role act                        Read(v, (u8,))        
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from fewbit.core.plan import Plan, ValuePlan
 from fewbit.graph.model import PACKED, Model, attr, const, dims, is_const, op_name
 from fewbit.report.drawing.formats import FLOAT, Format, of_grid, of_spec, of_type
+from fewbit.report.pairs import LIMITS, held_width
 
 SAME_SCALE = 1e-6
 
@@ -103,6 +104,10 @@ class Wiring:
         """The format in which a value is made."""
         return of_type(value.dtype)
 
+    def rounded(self, value: Any) -> Format | None:
+        """The format that a value gets right behind the layer that makes it, by nodes that are not drawn, if any."""
+        return None
+
 
 class Planned(Wiring):
     """What a plan will make of a fused float network."""
@@ -148,7 +153,7 @@ class Traced(Wiring):
 
     Args:
         known: names of the nodes of its float form, if that is at hand: other nodes only saturate or unpack.
-        plan: what it follows; it knows the width of weights that are stored in more bits than they have.
+        plan: what it follows; it knows the width of weights whose integers do not tell, and what shares a scale.
     """
 
     tidy = True
@@ -157,6 +162,7 @@ class Traced(Wiring):
         super().__init__(model)
         self.known = frozenset(known)
         self.plan = plan
+        self.held: dict[Any, Format] = {}
 
     @cached_property
     def fixed(self) -> dict[Any, None]:
@@ -221,6 +227,21 @@ class Traced(Wiring):
             return before if before.word == plain.word else plain
         return plain
 
+    def rounded(self, value: Any) -> Format | None:
+        """As `Wiring.rounded`: what the first DQ behind the value reads, or its Q gives where there is no DQ."""
+        open_, last = [value], None
+        while open_:
+            for node in (u.node for u in open_.pop(0).uses()):
+                if not self.hidden(node) or (node.op_type == DEQUANTIZE and last is None):
+                    continue
+                read = self.follow(node.outputs[0])
+                if isinstance(read, Read) and read.source is value and read.steps and node.op_type == DEQUANTIZE:
+                    return read.steps[0].format
+                if node.op_type == QUANTIZE and last is None:
+                    last = self._format(node, None)
+                open_.append(node.outputs[0])
+        return last
+
     # -- weights ------------------------------------------------------------------------------------------------------
 
     def _constant(self, value: Any, node: Any, index: int) -> Constant:
@@ -228,7 +249,8 @@ class Traced(Wiring):
         if maker in self.fixed:
             dq = next((n for n in behind(maker) if n.op_type == DEQUANTIZE), None)
             found = self._format(dq, None) if dq is not None else self._packed(name, maker, prod(d or 0 for d in shape))
-            return Constant(name, shape, self._as_planned(name, str(node.name) if node is not None else "", found))
+            told = self._as_planned(name, str(node.name) if node is not None else "", found)
+            return Constant(name, shape, told or (self._as_held(dq, found) if dq is not None else found))
         op = node.op_type if node is not None else ""
         if op == "MatMulNBits" and index == 1:
             bits, k, n = (int(attr(node, key, d)) for key, d in (("bits", 4), ("K", 0), ("N", 0)))
@@ -242,13 +264,23 @@ class Traced(Wiring):
         found = of_grid(value.dtype, scale, zero)
         return Constant(name, shape, Format(found.word, found.scale, found.zero, found.share, found.bits))
 
-    def _as_planned(self, name: str, node: str, found: Format) -> Format:
-        """A format with the width and the sharing that the plan knows."""
+    def _as_held(self, dq: Any, found: Format) -> Format:
+        """The format of a weight behind a DQ, as narrow as its integers are."""
+        if dq not in self.held:
+            q = const(dq.inputs[0])
+            if q is not None and q.dtype.name in LIMITS and found.bits > 1:
+                bits = held_width(q, const(dq.inputs[2]) if len(dq.inputs) > 2 else None)[1]
+                found = replace(found, word=f"{found.word[0]}{bits}", bits=bits)
+            self.held[dq] = found
+        return self.held[dq]
+
+    def _as_planned(self, name: str, node: str, found: Format) -> Format | None:
+        """The format with the width and the sharing that the plan knows; None if it does not."""
         key = self.plan.weight_key(name.removesuffix("_dq"), node) if self.plan is not None else None
         if self.plan is None or key is None or self.plan.values[key].role != "weight":
-            return found
+            return None
         told = of_spec(self.plan.values[key].spec, found.scale, found.zero)
-        return told if told.bits <= found.bits or not found.bits else found
+        return told if told.bits <= found.bits or not found.bits else None
 
     def _packed(self, name: str, maker: Any, count: int) -> Format:
         """Bits of a weight that nodes unpack: as it was stored, or told by its bytes."""

@@ -56,7 +56,7 @@ def save_pictures(report: FullReport, folder: str | Path, suffix: str = ".svg") 
 
     worst = sorted((x for x in report.layers if x.sqnr != math.inf), key=_worth)
     if worst:
-        rows = [(f"{short(x.node)} ({x.op})", x.sqnr, x.integer) for x in worst[:MOST]]
+        rows = [(f"{short(x.node)} ({x.op})", x.sqnr, x.integer is not False) for x in worst[:MOST]]
         _bars(file("errors"), f"{report.title}: error by layer, worst first", "SQNR, dB", rows)
     for i, layer in enumerate([x for x in worst if x.histogram][:WORST], 1):
         _histogram(file(f"histogram-{i}"), layer)
@@ -65,8 +65,8 @@ def save_pictures(report: FullReport, folder: str | Path, suffix: str = ".svg") 
     if report.profile is not None:
         _operators(file("operators"), report)
     if report.sensitivity is not None:
-        ranked = [(f"{short(r['layer'])} ({r['op']})", float(r["alone"]), True) for r in report.sensitivity.rows]
-        rows = [r for r in ranked if math.isfinite(r[1])][:MOST]
+        rows = [(f"{short(r['layer'])} ({r['op']})", float(r["alone"]), True) for r in report.sensitivity.rows]
+        rows = [r for r in rows if math.isfinite(r[1])][:MOST]
         if rows:
             title = f"{report.title}: sensitivity, {report.sensitivity.kind}"
             _bars(file("sensitivity"), title, "SQNR alone, dB", rows)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewbit.core.plan import Plan
-from fewbit.graph.model import Model, const, op_name
+from fewbit.graph.model import Model, const, is_float, op_name
 from fewbit.report.comparison import Comparison, LayerError
 from fewbit.report.full.histograms import Distributions, Histogram
 from fewbit.report.full.weights import WeightFacts, weight_facts
-from fewbit.report.pairs import integer_range, value_pairs
+from fewbit.report.pairs import integer_format, integer_range, value_pairs
 from fewbit.report.profile import Profile
 
 MERGED = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh"})
@@ -34,7 +34,7 @@ class LayerFacts:
         id: place in the network. name: of the value that it makes. node: its name. op: with what is merged into it.
         sqnr, own, cosine, max_abs, clip: see `fewbit.report.comparison.LayerError`.
         sparsity: share of its float values that are 0.
-        integer: whether the engine computes it in integers. verdict: why, or why not.
+        integer: whether the engine computes it in integers; None if that does not show. verdict: why, or why not.
         format: of its values, such as uint8; None if they stay float. scale, zero_point: of one number for all, or
             None. range: what the integers can hold. range_reason: why these values are rounded, and how.
         macs: multiplications for one sample. us_float, us_quantized: microseconds, everything that belongs to it.
@@ -50,7 +50,7 @@ class LayerFacts:
     max_abs: float
     clip: float | None
     sparsity: float | None
-    integer: bool
+    integer: bool | None
     verdict: str
     format: str | None
     scale: float | None
@@ -80,29 +80,33 @@ class Seen:
     executed: Mapping[str, bool]
 
 
-def layer_facts(model: Model, quantized: Model, plan: Plan | None, seen: Seen) -> tuple[LayerFacts, ...]:
-    """All layers that were compared.
+def layer_facts(
+    model: Model, quantized: Model, plan: Plan | None, seen: Seen
+) -> tuple[tuple[LayerFacts, ...], tuple[str, ...]]:
+    """All layers that were compared, and those of which nothing could be compared.
 
     Args:
         model: the float network that was compared with. quantized: the other one. plan: what it follows, if known.
     """
-    behind = dict(value_pairs(model, quantized))
+    behind, values = dict(value_pairs(model, quantized)), quantized.values()
     verdicts = plan.nodes if plan is not None else {}
-    merged = _merged(
-        model, {k: v.absorbed_by for k, v in verdicts.items()} if verdicts else _seen(model, seen.executed)
-    )
+    planned = {name: v.absorbed_by for name, v in verdicts.items()}
+    merged = _merged(model, planned or _seen(model, seen.executed))
     errors = {e.node: e for e in seen.comparison.layers}
     nodes = {str(n.name): n for n in model.nodes}
     times = {r.layer: (r.us_float, r.us_int) for r in seen.profile.rows} if seen.profile is not None else {}
     found: list[LayerFacts] = []
+    lost: list[str] = []
     for e in (e for e in seen.comparison.layers if e.op == "Input"):
-        found.append(_facts(len(found), e, e.name, ["Input"], behind, quantized, plan, seen, times, None))
+        found.append(_facts(len(found), e, e.name, ["Input"], behind, values, plan, seen, times, None))
     for name, parts in merged.items():
         last = next((errors[p] for p in reversed(parts) if p in errors), None)
         if last is not None:
             ops = [op_name(nodes[p]) for p in parts]
-            found.append(_facts(len(found), last, name, ops, behind, quantized, plan, seen, times, nodes[name]))
-    return tuple(found)
+            found.append(_facts(len(found), last, name, ops, behind, values, plan, seen, times, nodes[name]))
+        elif any(is_float(v) for p in parts for v in nodes[p].outputs) and seen.comparison.layers:
+            lost.append(name)
+    return tuple(found), tuple(lost)
 
 
 def _merged(model: Model, into: Mapping[str, str]) -> dict[str, list[str]]:
@@ -138,14 +142,14 @@ def _facts(
     layer: str,
     ops: list[str],
     behind: Mapping[str, str],
-    quantized: Model,
+    values: Mapping[str, Any],
     plan: Plan | None,
     seen: Seen,
     times: Mapping[str, tuple[float | None, float | None]],
     node: Any | None,
 ) -> LayerFacts:
     """One layer. node: in the float network; None for an input."""
-    value = quantized.values()[behind.get(e.name, e.name)]
+    value = values[behind.get(e.name, e.name)]
     limits, format, scale, zero = integer_range(value), *_format(value)
     us = times.get(layer, (None, None))
     integer = _integer(layer, plan, seen) if node is not None else False
@@ -158,35 +162,47 @@ def _facts(
         range_reason="; ".join(filter(None, (planned.calib_mode, planned.reason))) if planned is not None else None,
         macs=seen.macs.get(layer) or None, us_float=us[0], us_quantized=us[1],
         histogram=seen.distributions.result(e.name, limits, scale),
-        weights=weight_facts(quantized, plan, node, e.name) if node is not None else None,
+        weights=weight_facts(values, plan, node, e.name) if node is not None else None,
     )  # fmt: skip
 
 
-def _integer(layer: str, plan: Plan | None, seen: Seen) -> bool:
-    """Whether it is computed in integers: as the engine shows; where it does not, as the plan has it."""
+def _integer(layer: str, plan: Plan | None, seen: Seen) -> bool | None:
+    """Whether it is computed in integers, as the engine shows; where it does not, as the plan has it, if it is sure."""
     if layer in seen.executed:
         return seen.executed[layer]
     verdict = plan.nodes.get(layer) if plan is not None else None
-    return verdict is not None and verdict.quantized
+    if plan is None or verdict is None:
+        return None
+    if verdict.absorbed_by:
+        return _integer(verdict.absorbed_by, plan, seen)
+    return verdict.quantized and not in_float(plan)
 
 
-def _verdict(layer: str, plan: Plan | None, integer: bool) -> str:
+def in_float(plan: Plan) -> bool:
+    """Whether a plan stores integers and computes in float."""
+    return plan.config.get("quant_type") == "weight"
+
+
+HOW = {None: "how it is computed does not show", True: "computed in integers", False: "computed in float"}
+
+
+def _verdict(layer: str, plan: Plan | None, integer: bool | None) -> str:
     """Why, in the plan's words; with what the engine made of it, if that is something else."""
     verdict = plan.nodes.get(layer) if plan is not None else None
-    if verdict is None:
-        return f"computed in {'integers' if integer else 'float'}; {UNKNOWN}"
-    if verdict.quantized and not integer:
+    if plan is None or verdict is None:
+        return f"{HOW[integer]}; {UNKNOWN}"
+    if verdict.quantized and integer is False and "computed in float" not in verdict.reason:
         return f"planned in integers ({verdict.reason}), computed in float by the engine"
     return verdict.reason
 
 
 def _format(value: Any) -> tuple[str | None, float | None, int | None]:
     """Integer type, scale and zero point of a DQ output; None each where there is none, or no single one."""
+    found = integer_format(value)
+    if found is not None:
+        return found.name, found.scale, found.zero_point
     dq = value.producer()
     if dq is None or dq.op_type != "DequantizeLinear":
         return None, None, None
-    scale, zero = const(dq.inputs[1]), const(dq.inputs[2]) if len(dq.inputs) > 2 and dq.inputs[2] is not None else None
-    kind = zero.dtype.name if zero is not None else "uint8"
-    if scale is None or scale.size != 1:
-        return kind, None, None
-    return kind, float(scale.reshape(())), int(zero.reshape(())) if zero is not None and zero.size == 1 else 0
+    zero = const(dq.inputs[2]) if len(dq.inputs) > 2 and dq.inputs[2] is not None else None
+    return zero.dtype.name if zero is not None else "uint8", None, None

@@ -17,6 +17,9 @@ from fewbit.report.sweep import SweepRow
 LARGEST = 1 << 26
 """Bytes of a document; those that fewbit writes are far smaller."""
 
+LARGEST_NUMBER = 1e30
+"""No byte, second, decibel or share is more."""
+
 KINDS = "fewbit sensitivity --json, fewbit sizes --json, or fewbit simulate --sweep -o FILE.json"
 
 
@@ -38,9 +41,9 @@ def read_more(files: Sequence[str | Path]) -> More:
     more = More()
     for file in map(Path, files):
         found = _document(file)
-        if _has(found.get("layers"), ("node", "op", "alone")):
+        if _has(found.get("layers"), ("node", "op", "alone"), full=("alone",)):
             more = More(_ranking(found, file), more.sizes, more.sweeps)
-        elif _has(found.get("rows"), ("form", "file")):
+        elif _has(found.get("rows"), ("form", "file"), full=("form",)):
             more = More(more.sensitivity, _sizes(found, file), more.sweeps)
         elif _has(found.get("rows"), ("bits", "quant_type", "merge_bn")):
             more = More(more.sensitivity, more.sizes, (*more.sweeps, _sweep(found, file)))
@@ -51,6 +54,8 @@ def read_more(files: Sequence[str | Path]) -> More:
 
 def _document(file: Path) -> dict[str, Any]:
     try:
+        if not file.is_file():
+            raise DataError(f"cannot read {file}: it is no file; give a document made by {KINDS}")
         if file.stat().st_size > LARGEST:
             raise DataError(f"{file} has {file.stat().st_size:,} bytes; give a document made by {KINDS}")
         found = json.loads(file.read_text("utf-8"))
@@ -63,9 +68,12 @@ def _document(file: Path) -> dict[str, Any]:
     return found
 
 
-def _has(rows: Any, keys: Sequence[str]) -> bool:
-    """Whether these are rows with such columns."""
-    return isinstance(rows, list) and bool(rows) and all(isinstance(r, dict) and set(keys) <= set(r) for r in rows)
+def _has(rows: Any, keys: Sequence[str], full: Sequence[str] = ()) -> bool:
+    """Whether these are rows with such columns, of which some have a value in each row."""
+    if not isinstance(rows, list) or not rows:
+        return False
+    whole = all(isinstance(r, dict) and set(keys) <= set(r) for r in rows)
+    return whole and all(r[k] is not None for r in rows for k in full)
 
 
 def _ranking(found: Mapping[str, Any], file: Path) -> Ranking:
@@ -86,7 +94,7 @@ def measured_ranking(rows: Sequence[Mapping[str, Any]], samples: int | None) -> 
 
 def _sizes(found: Mapping[str, Any], file: Path) -> Sizes:
     known = [f.name for f in fields(SizeRow)]
-    texts, rows = ("form", "note"), []
+    texts, rows = ("form", "note"), list[SizeRow]()
     for r in found["rows"]:
         told: dict[str, Any] = {
             k: str(r[k]) if k in texts else _real(r[k], file) for k in known if r.get(k) is not None
@@ -115,7 +123,9 @@ def _sweep(found: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 def _real(x: Any, file: Path) -> Any:
     """A number, or None; infinities are texts in JSON."""
-    if x is None or (isinstance(x, (int, float)) and not isinstance(x, bool)):
+    if x is None:
+        return None
+    if isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) < LARGEST_NUMBER:
         return x
     if x in ("inf", "-inf", "nan"):
         return float(x)

@@ -93,7 +93,9 @@ class FullReport:
     sweeps: tuple[Mapping[str, Any], ...] = ()
 
     def __repr__(self) -> str:
-        return f"FullReport({self.title!r}, {len(self.layers)} layers, {len(self.verdict.problems())} problems)"
+        return (
+            f"<fewbit.FullReport: {self.title!r}, {len(self.layers)} layers, {len(self.verdict.problems())} problems>"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain dicts: what the page is made from."""
@@ -126,11 +128,16 @@ class FullReport:
         setting = {f.name: plain(getattr(self.setting, f.name)) for f in fields(Setting) if f.name != "made"}
         found: dict[str, Any] = plain({
             "size": self.bytes, "latency": latency, "accuracy": self.accuracy, "cosine": v.cosine, "sqnr": v.sqnr,
-            "macs": self.macs, "layers": {"total": v.layers, "integer": v.quantized}, "problems": v.problems(),
+            "macs": self.macs, "layers": self._counted(), "problems": v.problems(),
             "advice": v.advice() if not v.ok else [], "notes": self.notes, "warnings": v.warnings,
             "corrections": [str(c) for c in v.corrections],
         })  # fmt: skip
         return setting | found
+
+    def _counted(self) -> dict[str, int]:
+        """Layers by how the engine computes them; what is merged into another layer counts with that one."""
+        kinds = [x.integer for x in self.layers if x.op != "Input"]
+        return {"total": len(kinds), "integer": kinds.count(True), "unknown": kinds.count(None)}
 
     def text(self) -> str:
         """The short report."""

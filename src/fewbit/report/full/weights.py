@@ -11,6 +11,7 @@ or in operators that take integers) from the plan.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.plan import Plan
+from fewbit.core.spec import QuantSpec
+from fewbit.core.stored import StoredWeight
+from fewbit.errors import PlanError
 from fewbit.graph.emit import stored_weight
 from fewbit.graph.model import Model, attr, const, is_const, is_float
-from fewbit.report.pairs import LIMITS
+from fewbit.report.pairs import LIMITS, SATURATE, held_width
 
 Array = NDArray[Any]
 
@@ -33,7 +37,9 @@ class WeightFacts:
     """The weights of one layer; lists have one number a channel (for granularity group: one a group of weights).
 
     Args:
-        name: of the weights in the float network. format: such as int8. bits: of an integer.
+        name: of the weights in the float network.
+        format: such as int8; "int4 in int8" if no more than the integers themselves tells that they need 4 bits.
+        bits: of an integer.
         granularity: what shares a scale: tensor, channel or group. channels: how many there are.
         together: neighbours that one number of the lists stands for.
         low, high: smallest and largest float weight. limit_low, limit_high: what the integers can hold.
@@ -59,7 +65,7 @@ class WeightFacts:
 class Parts:
     """One weight, cut into what is told apart: `original` and `real` (parts, numbers), limits (parts,).
 
-    Where groups do not fill the axis, nan fills the last one.
+    Where groups do not fill the axis, nan fills the last one. steps: from the lowest to the highest integer.
     """
 
     format: str
@@ -69,38 +75,56 @@ class Parts:
     real: Array
     lows: Array
     highs: Array
+    steps: int
 
 
-def weight_facts(quantized: Model, plan: Plan | None, node: Any, end: str = "") -> WeightFacts | None:
+def weight_facts(
+    quantized: Model | Mapping[str, Any], plan: Plan | None, node: Any, end: str = ""
+) -> WeightFacts | None:
     """The first integer weight of a layer; None if it has none.
 
     Args:
-        quantized: the network that is looked at. plan: what it follows, if known.
+        quantized: the network that is looked at, or its values by name, which many layers can share.
+        plan: what it follows, if known.
         node: the layer in the float network. end: the value that it makes together with what is merged into it.
     """
+    values = quantized.values() if isinstance(quantized, Model) else quantized
     for index, value in enumerate(node.inputs):
         if value is None or not is_const(value) or not is_float(value):
             continue
         data = const(value)
         if data is None or data.ndim < 2 or not data.size:
             continue
-        parts = _in_graph(quantized, node, index, data, end) or _in_plan(plan, node, index, str(value.name), data)
+        held = _planned(plan, node, str(value.name), data)
+        parts = _in_graph(values, node, index, data, end, held)
+        if parts is None and held is not None:
+            parts = _in_plan(held, node, index, data)
         if parts is not None:
             return _facts(str(value.name), parts)
     return None
 
 
-def _in_graph(quantized: Model, node: Any, index: int, data: Array, end: str) -> Parts | None:
+def _planned(plan: Plan | None, node: Any, name: str, data: Array) -> StoredWeight | None:
+    """The weight as the plan has it; None if it has none, or one that these weights cannot have become."""
+    key = plan.weight_key(name, str(node.name)) if plan is not None else None
+    if plan is None or key is None or plan.values[key].role != "weight":
+        return None
+    try:
+        return stored_weight(plan, key, data)
+    except PlanError:
+        return None
+
+
+def _in_graph(
+    values: Mapping[str, Any], node: Any, index: int, data: Array, end: str, held: StoredWeight | None
+) -> Parts | None:
     """The weight behind the DequantizeLinear that the same layer of the quantized network reads it from.
 
-    Some tools merge an activation in the file already: the layer makes its value then.
+    Some tools merge an activation in the file already: the layer makes its value then. held: as the plan has it, which
+    knows the format that was meant.
     """
-    values = quantized.values()
-    makers = (v.producer() for v in map(values.get, (str(node.outputs[0].name), end)) if v is not None)
-    twin = next((m for m in makers if m is not None and m.op_type == node.op_type), None)
-    if twin is None or index >= len(twin.inputs):
-        return None
-    value = twin.inputs[index]
+    twin = _twin(values, node, end)
+    value = twin.inputs[index] if twin is not None and index < len(twin.inputs) else None
     dq = value.producer() if value is not None else None
     if dq is None or dq.op_type != "DequantizeLinear":
         return None
@@ -111,7 +135,6 @@ def _in_graph(quantized: Model, node: Any, index: int, data: Array, end: str) ->
     kind = q.dtype.name
     if kind not in LIMITS:
         return None
-    bits = int("".join(c for c in kind if c.isdigit()))
     zero = np.zeros_like(scale, np.int32) if zero is None else zero.astype(np.int32)
     block, axis = attr(dq, "block_size", 0), attr(dq, "axis", 1) % max(q.ndim, 1)
     if scale.size == 1:
@@ -124,24 +147,54 @@ def _in_graph(quantized: Model, node: Any, index: int, data: Array, end: str) ->
         granularity, view = "channel", [-1 if i == axis else 1 for i in range(q.ndim)]
         s, z = scale.reshape(view), zero.reshape(view)
     real = (q.astype(np.int32) - z).astype(np.float32) * s.astype(np.float32)
-    lows, highs = ((n - zero.astype(np.float64)) * scale for n in LIMITS[kind])
-    return _cut(kind, bits, granularity, data, real, lows, highs, axis, block)
+    spec = held.params.spec if held is not None and _follows(held, q, scale) else None
+    format, bits, least, most = _seen(kind, q, zero) if spec is None else (_word(spec), spec.bits, spec.qmin, spec.qmax)
+    lows, highs = ((n - zero.astype(np.float64)) * scale for n in (least, most))
+    steps = max(most - least, 1) if bits > 1 else 1
+    return _cut(format, bits, granularity, data, real, lows, highs, axis, block, steps)
 
 
-def _in_plan(plan: Plan | None, node: Any, index: int, name: str, data: Array) -> Parts | None:
+def _twin(values: Mapping[str, Any], node: Any, end: str) -> Any | None:
+    """The same layer in the quantized network: it makes a value of this name, or what becomes it behind Q and DQ."""
+    for name in (str(node.outputs[0].name), end):
+        value = values.get(name)
+        maker = value.producer() if value is not None else None
+        while maker is not None and maker.op_type != node.op_type and maker.op_type in (*SATURATE, "DequantizeLinear"):
+            before = maker.inputs[0]
+            maker = before.producer() if before is not None else None
+        if maker is not None and maker.op_type == node.op_type:
+            return maker
+    return None
+
+
+def _follows(held: StoredWeight, q: Array, scale: Array) -> bool:
+    """Whether integers and scales of a file are what the plan says; a scale may be enlarged beside an int32 bias."""
+    spec, planned = held.params.spec, np.ravel(held.params.scale)
+    if planned.size != scale.size or q.min() < spec.qmin or q.max() > spec.qmax:
+        return False
+    return bool(2 * np.count_nonzero(np.isclose(planned, np.ravel(scale), 1e-5, 0)) >= planned.size)
+
+
+def _seen(kind: str, q: Array, zero: Array) -> tuple[str, int, int, int]:
+    """Format, bits, smallest and largest integer, as far as integers tell."""
+    word, bits, least, most = held_width(q, zero)
+    return word if word == kind else f"{word} in {kind}", bits, least, most
+
+
+def _word(spec: QuantSpec) -> str:
+    return f"{'int' if spec.signed else 'uint'}{spec.bits}"
+
+
+def _in_plan(held: StoredWeight, node: Any, index: int, data: Array) -> Parts:
     """The weight as the plan has it."""
-    key = plan.weight_key(name, str(node.name)) if plan is not None else None
-    if plan is None or key is None or plan.values[key].role != "weight":
-        return None
-    held = stored_weight(plan, key, data)
     spec, z = held.params.spec, held.params.zero_point.astype(np.float64)
     lows, highs = ((n - z) * held.step for n in (spec.qmin, spec.qmax))
     if held.offset is not None:
         lows, highs = lows + held.offset, highs + held.offset
     axis = _out_axis(node, index, data.ndim) if spec.axis is None else spec.axis % data.ndim
-    kind = f"{'int' if spec.signed else 'uint'}{spec.bits}"
     block = spec.group_size or 0 if spec.granularity == "group" else 0
-    return _cut(kind, spec.bits, spec.granularity, data, held.real(), lows, highs, axis, block)
+    steps = spec.qmax - spec.qmin if spec.bits > 1 else 1
+    return _cut(_word(spec), spec.bits, spec.granularity, data, held.real(), lows, highs, axis, block, steps)
 
 
 def _out_axis(node: Any, index: int, ndim: int) -> int:
@@ -154,13 +207,14 @@ def _out_axis(node: Any, index: int, ndim: int) -> int:
 
 
 def _cut(
-    kind: str, bits: int, granularity: str, data: Array, real: Array, lows: Array, highs: Array, axis: int, block: int
-) -> Parts:
+    kind: str, bits: int, granularity: str, data: Array, real: Array, lows: Array, highs: Array, axis: int, block: int,
+    steps: int,
+) -> Parts:  # fmt: skip
     """Channels, or groups of weights along an axis, one after the other."""
     ours, theirs = (_rows(x, axis, block) for x in (data, real))
     lows, highs = (np.moveaxis(x, axis, 0).reshape(-1) if block else np.ravel(x) for x in (lows, highs))
     lows, highs = (np.broadcast_to(x, (len(ours),)) for x in (lows, highs))
-    return Parts(kind, bits, granularity, ours, theirs, lows, highs)
+    return Parts(kind, bits, granularity, ours, theirs, lows, highs, steps)
 
 
 def _rows(x: Array, axis: int, block: int) -> Array:
@@ -177,7 +231,7 @@ def _facts(name: str, parts: Parts) -> WeightFacts:
     """Numbers of each part."""
     w, r = parts.original.astype(np.float32), parts.real
     count, size = len(w), int(np.count_nonzero(~np.isnan(w)))
-    slack = 0.5 * (parts.highs - parts.lows) / (2**parts.bits - 1)  # what is rounded to the last integer
+    slack = 0.5 * (parts.highs - parts.lows) / parts.steps  # what is rounded to the last integer
     with np.errstate(invalid="ignore"):
         outside = (w < (parts.lows - slack)[:, None]) | (w > (parts.highs + slack)[:, None])
     together = math.ceil(count / MOST)

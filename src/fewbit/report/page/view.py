@@ -170,7 +170,7 @@ def _missing(s: Json) -> str:
     """What a calm verdict is silent about."""
     measured = (
         ("latency", s.get("latency")),
-        ("accuracy on labels", s.get("accuracy")),
+        ("accuracy on labels", part(part(s, "accuracy"), "quantized") or None),
         ("output error", s.get("sqnr")),
     )
     return ", ".join(what for what, found in measured if found is None)
@@ -238,6 +238,9 @@ def _latency(s: Json) -> Tile | None:
 def _accuracy(s: Json) -> Tile | None:
     a = part(s, "accuracy")
     rates = {k: part(a, "quantized").get(k) for k in part(a, "quantized")}
+    if not rates and a.get("agreement") is not None:
+        of = f"of {a['samples']} samples, which have no labels" if a.get("samples") is not None else ""
+        return Tile("Agreement", share(a["agreement"], 2), "name the same class as float", (of,) if of else ())
     if not rates:
         return None
     first = min(rates, key=lambda k: (len(k), k))
@@ -265,8 +268,14 @@ def _macs(s: Json) -> Tile | None:
     portion = number_of(m.get("share"))
     if portion is None:
         return None
+    more = []
+    if m.get("untold"):
+        more.append(f"{big(m['untold'])} of layers that do not show count as float")
+    if m.get("uncounted"):
+        more.append(f"not counted: {m['uncounted']}")
     return Tile(
         "Multiplications in integers", share(portion, 1), f"{big(m.get('integer'))} of {big(m.get('total'))}",
+        tuple(more),
         bars=(Bar("integer", portion, share(portion, 1), "int"),),
     )  # fmt: skip
 
@@ -276,9 +285,11 @@ def _layers(s: Json) -> Tile | None:
     total, integer = m.get("total"), m.get("integer")
     if not total or integer is None:
         return None
+    unknown = m.get("unknown") or 0
+    floats = total - integer - unknown
+    said = f"{floats} stay float" if floats else "none stays float"
     return Tile(
-        "Layers in integers", f"{integer} of {total}",
-        f"{total - integer} stay float" if total > integer else "none stays float",
+        "Layers in integers", f"{integer} of {total}", f"{said}, {unknown} do not show" if unknown else said,
         bars=(Bar("integer", integer / total, share(integer / total, 1), "int"),),
     )  # fmt: skip
 
