@@ -49,7 +49,7 @@ def only(model: Model, plan: Plan, layer: str) -> Plan:
             keys.append(plan.weight_key(str(value.name), layer) or str(value.name))
     inner = {v for name in mine for v in nodes[name].inputs}
     for index, value in enumerate(v for name in mine for v in nodes[name].outputs if v not in inner):
-        if verdict.outputs[min(index, len(verdict.outputs) - 1)] == "act":
+        if verdict.outputs[min(index, len(verdict.outputs) - 1)] in ("act", "fork"):
             keys.append(str(value.name))
     return replace(
         plan,
