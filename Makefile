@@ -31,10 +31,10 @@ demo: $(DEMO)/installed
 	@$(DEMO)/bin/fewbit demo
 
 test: check
-	$(RUN) pytest -n 2 -q
+	$(RUN) pytest -n 2 --dist loadfile -q
 
 test-all: check
-	$(RUN) pytest -n 2 -q -m ""
+	$(RUN) pytest -n 2 --dist loadfile -q -m ""
 
 check: $(TEST)/installed
 	$(RUN) ruff check .
@@ -67,6 +67,6 @@ $(DEMO)/installed: pyproject.toml constraints.txt
 
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(TEST)
-	$(TEST)/bin/python $(PIP) --editable '.[dev]'
+	$(TEST)/bin/python $(PIP) --no-compile --editable '.[dev]'
 	@$(TOOLS)
 	touch $@

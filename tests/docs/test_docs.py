@@ -96,7 +96,13 @@ def folder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         registry.update(old)
 
 
-@pytest.mark.parametrize("path", DOCS, ids=short)
+LONG = ("simulate", "sensitivity", "debug", "weights", "budgets", "effort", "tensorrt")
+"""Pages on one topic that take seconds, and whose topic has tests of its own: run by `make test-all`."""
+
+PAGES = [pytest.param(p, marks=pytest.mark.slow if p.stem in LONG else ()) for p in DOCS]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[short(p) for p in DOCS])
 def test_what_a_page_shows_runs(path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"__name__": path.stem}
     for block in blocks(path):

@@ -35,7 +35,11 @@ def peak(count: int, mode: str) -> float:
     return float(json.loads(found.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("mode", ["naive", "entropy", "quantile"])
+SLOW = pytest.mark.slow
+MODES = ["entropy", pytest.param("naive", marks=SLOW), pytest.param("quantile", marks=SLOW)]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_ten_times_the_samples_take_no_more_memory(mode: str) -> None:
     few, many = peak(20, mode), peak(200, mode)
     assert many < few * 1.1, f"{few:.0f} MiB for 20 samples, {many:.0f} MiB for 200"  # their values alone are 420 MiB
