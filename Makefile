@@ -30,6 +30,9 @@ help:
 demo: $(DEMO)/installed
 	@$(DEMO)/bin/fewbit demo
 
+# two workers on two cores: more threads in each would wait for each other
+test test-all: export OMP_NUM_THREADS = 1
+
 test: check
 	$(RUN) pytest -n 2 --dist loadfile -q
 
